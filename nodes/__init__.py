@@ -1,0 +1,20 @@
+"""The ComfyUI side of the pack: thin adapters between sockets and `core`.
+
+Each module here exports `NODES`, the list of its node classes; adding a module to `extension` is all it takes to
+offer its nodes. Modules are imported inside the function so that a test of one adapter does not load all of them.
+"""
+
+
+def extension():
+    """Build the extension ComfyUI asks for: the nodes of every module, in menu order."""
+    from comfy_api.latest import ComfyExtension
+
+    from . import bridge, conditioning, model, prior
+
+    modules = (bridge, prior, model, conditioning)
+
+    class AqueductExtension(ComfyExtension):
+        async def get_node_list(self):
+            return [node for module in modules for node in module.NODES]
+
+    return AqueductExtension()
