@@ -1,0 +1,38 @@
+"""The workflows that ship with the pack, ready to run on a server."""
+
+import json
+from pathlib import Path
+
+from ._client import ComfyClient, Prompt
+from ._console import HouseError
+from ._pack import ROOT
+from ._workflow import to_prompt
+
+WORKFLOWS = ROOT / "workflows"
+ASSETS = ROOT / "web" / "docs" / "assets"
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+
+
+def load(name: str) -> dict:
+    path = WORKFLOWS / f"{name}.json"
+    if not path.is_file():
+        raise HouseError(f"there is no workflow {name}; there are {', '.join(names()) or 'none yet'}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def prepare(name: str, server: ComfyClient) -> Prompt:
+    """The API prompt of a shipped workflow, with the example files it names uploaded to the server."""
+    prompt = to_prompt(load(name), server.object_info())
+    for asset in example_files(prompt):
+        server.upload_image(asset)
+    return prompt
+
+
+def example_files(prompt: Prompt) -> list[Path]:
+    """The files of the pack that inputs of `prompt` refer to by name, such as the image of a LoadImage."""
+    shipped = {path.name: path for path in ASSETS.iterdir() if path.is_file()} if ASSETS.is_dir() else {}
+    values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
+    return [shipped[value] for value in sorted(values) if value in shipped]

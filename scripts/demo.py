@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Run a shipped workflow on a real ComfyUI and leave its pictures in a folder.
+
+Sets up whatever is missing; needs nothing but Python 3.10 or newer.
+"""
+
+import argparse
+import re
+import subprocess
+from pathlib import Path
+
+from _pack import ROOT, load_pack
+
+load_pack()
+
+from aqueduct.scripts import _shipped
+from aqueduct.scripts._console import HouseError, readable_errors, say, step
+from aqueduct.scripts._environment import Environment, prepare
+from aqueduct.scripts._server import ComfyServer
+from aqueduct.scripts._workflow import find_nodes, set_input
+
+DEFAULT_WORKFLOW = "framebridge"
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.list:
+        print("\n".join(_shipped.names()))
+        return
+    if options.image and not options.image.is_file():
+        raise HouseError(f"{options.image} is no file")
+    _shipped.load(options.workflow)  # a misspelt name should fail before minutes of set-up
+    environment = prepare(tools=False)
+    with start_server(environment, options) as server:
+        made = run_workflow(server, environment, options.workflow, None, options.output)
+        if options.image:
+            made += run_workflow(server, environment, options.workflow, options.image, options.output)
+    print("\n".join(str(path) for path in made))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workflow", default=DEFAULT_WORKFLOW, help=f"which one (default {DEFAULT_WORKFLOW})")
+    parser.add_argument("--list", action="store_true", help="list the shipped workflows and stop")
+    parser.add_argument("--image", type=Path, help="run a second time, on this image")
+    parser.add_argument("--output", type=Path, default=Path("aqueduct_demo"), help="folder (default ./aqueduct_demo)")
+    parser.add_argument("--port", type=int, help="port of the server (default: a free one)")
+    parser.add_argument("--gpu", action="store_true", help="let ComfyUI use the accelerator it finds")
+    return parser.parse_args()
+
+
+def start_server(environment: Environment, options: argparse.Namespace) -> ComfyServer:
+    say(f"Starting ComfyUI from {environment.comfyui}")
+    return ComfyServer(environment.python, environment.comfyui, port=options.port, cpu=not options.gpu)
+
+
+def run_workflow(
+    server: ComfyServer, environment: Environment, workflow: str, image: Path | None, output: Path
+) -> list[Path]:
+    """Run `workflow`, on `image` if given, and return the files it left under `output`."""
+    prompt = _shipped.prepare(workflow, server)
+    label = workflow
+    if image:
+        if not find_nodes(prompt, "LoadImage"):
+            raise HouseError(f"the workflow {workflow} takes no image")
+        set_input(prompt, "LoadImage", "image", server.upload_image(image))
+        label += f"-{image.stem}"
+    with step(f"Running {label}"):
+        outputs = server.run(prompt, timeout=3600)["outputs"]
+    titles = {node_id: node["_meta"]["title"] for node_id, node in prompt.items()}
+    saved = []
+    for node_id, reported in outputs.items():
+        saved += save_node(server, environment, reported, output / f"{label}-{slug(titles[node_id])}")
+    return saved
+
+
+def save_node(server: ComfyServer, environment: Environment, outputs: dict, stem: Path) -> list[Path]:
+    """Save the files one node reported, as `stem` with a number if there are several, and sheets of the animated."""
+    entries = [entry for group in outputs.values() for entry in group]
+    files = [entry for entry in entries if isinstance(entry, dict) and "filename" in entry]
+    animated = any(outputs.get("animated", ()))
+    saved = []
+    for index, entry in enumerate(files):
+        number = f"-{index + 1}" if len(files) > 1 else ""
+        name = f"{stem.name}{number}{Path(entry['filename']).suffix}"
+        saved.append(server.download(entry, stem.with_name(name).absolute()))
+        if animated:
+            saved.append(contact_sheet(environment, saved[-1]))
+    return saved
+
+
+def contact_sheet(environment: Environment, animation: Path) -> Path:
+    sheet = animation.with_name(f"{animation.stem}-frames.png")
+    subprocess.run([environment.python, ROOT / "scripts" / "_sheet.py", animation, sheet], check=True)
+    return sheet
+
+
+def slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    with readable_errors():
+        main()

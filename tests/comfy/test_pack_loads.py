@@ -1,0 +1,93 @@
+"""The pack as a user's ComfyUI sees it: loaded quietly and quickly, with every input explained."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_IMPORT_SECONDS = 0.2
+
+
+@pytest.fixture(scope="module")
+def pack_nodes(server) -> dict[str, dict]:
+    """Every node of the pack as the editor gets it."""
+    return {
+        name: info for name, info in server.object_info().items() if info["category"].partition("/")[0] == "Aqueduct"
+    }
+
+
+def lines_about_the_pack(server) -> list[str]:
+    mentions = (server.pack_name, str(ROOT), "Aqueduct")
+    return [line for line in server.log().splitlines() if any(name in line for name in mentions)]
+
+
+def test_loading_says_nothing_but_the_import_time(server):
+    lines = lines_about_the_pack(server)
+    assert len(lines) == 1, "\n".join(lines)
+    assert "seconds:" in lines[0]  # a failed import reads "seconds (IMPORT FAILED):"
+
+
+def test_import_is_quick(server):
+    [line] = lines_about_the_pack(server)
+    seconds = float(re.match(r"\s*([\d.]+) seconds", line)[1])
+    assert seconds < MAX_IMPORT_SECONDS
+
+
+def test_nodes_come_from_the_dashed_folder(server, pack_nodes):
+    assert "-" in server.pack_name
+    assert pack_nodes
+    assert {info["python_module"] for info in pack_nodes.values()} == {f"custom_nodes.{server.pack_name}"}
+
+
+def test_ids_are_prefixed(pack_nodes):
+    assert [name for name in pack_nodes if not name.startswith("Aqueduct")] == []
+
+
+def test_nodes_are_described_and_named(pack_nodes):
+    assert [name for name, info in pack_nodes.items() if not info["description"] or not info["display_name"]] == []
+
+
+def test_every_input_has_a_tooltip(pack_nodes):
+    bare = [
+        f"{name}.{key}"
+        for name, info in pack_nodes.items()
+        for group in ("required", "optional")
+        for key, spec in info["input"].get(group, {}).items()
+        if len(spec) < 2 or not spec[1].get("tooltip")
+    ]
+    assert bare == []
+
+
+def test_outputs_have_names_and_tooltips(pack_nodes):
+    bare = [
+        f"{name}[{index}]"
+        for name, info in pack_nodes.items()
+        for index, (title, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"], strict=True))
+        if not title or not tooltip
+    ]
+    assert bare == []
+
+
+def test_in_process_pack_and_comfyui_keep_their_own_nodes(comfy, comfyui_path):
+    import aqueduct.nodes
+    import nodes
+
+    assert Path(nodes.__file__) == comfyui_path / "nodes.py"
+    assert Path(aqueduct.nodes.__file__) == ROOT / "nodes" / "__init__.py"
+    assert str(ROOT) not in sys.path
+
+
+async def _listed(extension) -> list[type]:
+    return await extension.get_node_list()
+
+
+def test_every_schema_is_valid_in_process(comfy):
+    """ComfyUI drops the whole pack if one schema raises; here the traceback is shown instead."""
+    import asyncio
+
+    from aqueduct.nodes import extension
+
+    ids = [node.GET_SCHEMA().node_id for node in asyncio.run(_listed(extension()))]
+    assert len(ids) == len(set(ids))
