@@ -37,7 +37,8 @@ def widget_values(node: dict, info: dict, where: str) -> dict[str, Any]:
             reader.skip_if(COMPANION_VALUES)
     while reader.left and reader.skip_if(COMPANION_VALUES):
         continue
-    if reader.left:
+    shown = not widgets and all(isinstance(value, str) for value in saved)  # text a node without widgets displayed
+    if reader.left and not shown:
         raise WorkflowError(
             f"{where}: {len(saved)} saved widget values for the widgets {', '.join(values) or '(none)'}; "
             f"unexplained: {reader.rest()!r}. The node's inputs have changed since the workflow was saved."
