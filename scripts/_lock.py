@@ -1,4 +1,8 @@
-"""A lock between processes that vanishes with its holder, so a killed run never leaves the next one waiting."""
+"""A lock between processes that vanishes with its holder, so a killed run never leaves the next one waiting.
+
+The programs a holder starts with `close_fds=False` share the lock (not on Windows): if the holder is killed while its
+pip goes on alone, the next run waits for that pip instead of writing into the same environment beside it.
+"""
 
 import os
 import time
@@ -35,6 +39,7 @@ def exclusive(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterato
     """Hold the lock file `path`; call `on_wait` once if another process has it, then wait for that process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(descriptor, True)
     try:
         if not _try(descriptor):
             on_wait()

@@ -22,7 +22,11 @@ def run_logged(command: Sequence[str | Path], log: Path, step: Step) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            close_fds=False,  # it keeps the lock of `_lock.exclusive` if this process is killed
         )
         try:
             while process.poll() is None:
