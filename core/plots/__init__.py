@@ -1,0 +1,1 @@
+"""Pictures drawn with Pillow (ComfyUI has it): no plotting library at run time."""

@@ -1,0 +1,1 @@
+"""Everything of the pack that touches ComfyUI's internals: schema, files, samplers, model patcher, latent formats."""

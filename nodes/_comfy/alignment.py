@@ -1,0 +1,99 @@
+"""SNR alignment of any host MODEL, and the posterior mean a host already knows.
+
+The host's levels are read from its own `model_sampling.noise_scaling`, never re-derived: whatever ``x = signal z_0 +
+noise eps`` a host was trained with (eps, v, EDM, flow, Cosmos), probing it with ones and zeros gives both numbers.
+"""
+
+import comfy.patcher_extension
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import torch
+
+from ...core.bridges import Bridge, host_input
+from .sampler import ALIGNED_KEY, STATE_KEY
+
+WRAPPER_KEY = "aqueduct_snr_align"
+
+
+def align_model(model, bridge: Bridge):
+    """A clone of ``model`` that, asked for (z_t, bridge time), answers with z0_hat. Source: FrameBridge Proposition 2."""
+    if getattr(model.model, "bridge", None) is not None:
+        raise ValueError("this MODEL is a bridge already; wire it to the guider directly, without AqueductSNRAlign")
+    aligned = model.clone()
+    options = aligned.model_options.setdefault("transformer_options", {})
+    if options.get(ALIGNED_KEY) is not None:
+        raise ValueError(f"this MODEL is aligned to {options[ALIGNED_KEY]} already; align the original MODEL")
+    options[ALIGNED_KEY] = bridge
+    aligned.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, WRAPPER_KEY, _predict_aligned)
+    return aligned
+
+
+def _predict_aligned(executor, x, timestep, model_options=None, seed=None):
+    """PREDICT_NOISE wrapper: bridge state and time in, the host's state and level on, z0_hat back."""
+    guider = executor.class_obj
+    state = (model_options or {}).get("transformer_options", {}).get(STATE_KEY)
+    if state is None:
+        raise ValueError("this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes")
+    sampling = guider.inner_model.model_sampling
+    if "host_levels" not in state:
+        state["host_levels"] = _host_levels(state, sampling, x)
+    entering = _aligned_input(state["bridge"], timestep.flatten()[0], sampling)
+    host_x = entering.input(x, state["prior"], state["noise"])
+    options = dict(model_options)
+    options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": state["host_levels"]}
+    level = entering.level.to(host_x).expand(host_x.shape[0])
+    return executor(host_x, level, options, seed)
+
+
+def _aligned_input(bridge: Bridge, t: torch.Tensor, sampling):
+    return host_input(bridge, t.double().cpu(), probe_levels(sampling), float(sampling.sigma_max))
+
+
+def _host_levels(state: dict, sampling, like: torch.Tensor) -> torch.Tensor:
+    """The schedule in the host's own levels, for whatever reads `sample_sigmas` in the host."""
+    levels = [_aligned_input(state["bridge"], t, sampling).level for t in state["times"][:-1]]
+    return torch.stack([*levels, torch.zeros((), dtype=torch.float64)]).to(like)
+
+
+def probe_levels(sampling):
+    """``levels(level) -> (signal, noise)`` of a host, as float64 scalars, from its own `noise_scaling`."""
+
+    def levels(level: torch.Tensor):
+        one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        at = level.reshape(1)
+        signal = sampling.noise_scaling(at, zero.clone(), one.clone())
+        noise = sampling.noise_scaling(at, one.clone(), zero.clone())
+        return signal.reshape(()), noise.reshape(())
+
+    return levels
+
+
+class PosteriorMean(comfy.samplers.Sampler):
+    """One evaluation of a host at its noisiest level, where the input says nothing: E[z_0 | conditions]."""
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+        x = model_wrap.inner_model.model_sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), True)
+        z_0 = model_wrap(x, sigmas[0].expand(x.shape[0]), **extra_args)
+        if callback is not None:
+            callback(0, z_0, x, 1)
+        return z_0
+
+
+def posterior_mean(model, positive, latent: torch.Tensor, seed: int, draws: int) -> torch.Tensor:
+    """Mean over ``draws`` of the host's x0-prediction at maximum noise, in LATENT space (as a VAE decodes it)."""
+    if getattr(model.model, "bridge", None) is not None:
+        raise ValueError("AqueductPosteriorMeanPrior takes a diffusion or flow MODEL; this one is a bridge already")
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": positive})
+    level = float(model.get_model_object("model_sampling").sigma_max)
+    latent = comfy.sample.fix_empty_latent_channels(model, latent)
+    total = torch.zeros_like(latent, dtype=torch.float32)
+    progress = comfy.utils.ProgressBar(draws)
+    for i in range(draws):
+        noise = comfy.sample.prepare_noise(latent, seed + i)
+        total += guider.sample(
+            noise, latent, PosteriorMean(), torch.tensor([level, 0.0]), disable_pbar=True, seed=seed + i
+        ).to(total)  # fmt: skip
+        progress.update(1)
+    return total / draws

@@ -1,0 +1,181 @@
+"""A bridge network as a real ComfyUI MODEL: its layers, dtypes, offloading, LoRA and conditioning.
+
+Frames lie in the batch axis, as in SVD and AnimateDiff: a LATENT of B clips is ``[B * frames, channels, h, w]``, so that
+image VAEs decode it. The prior z_T is the LATENT given to the sampler; the image the model is conditioned on is its
+first frame, unless the conditioning brings one.
+"""
+
+import comfy.conds
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.patcher_extension
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from einops import rearrange, repeat
+
+from ...core import checkpoints
+from ...core.bridges import PARAMETERISATIONS, PRECONDITIONS, make_bridge
+from ...core.networks import LatteVideo
+from ...core.networks.layout import InputLayout
+from .classes import class_indices
+
+CLASS_KEY, IMAGE_KEY = "aqueduct_class", "aqueduct_image"
+
+
+class PixelLatents(comfy.latent_formats.LatentFormat):
+    """RGB in [-1, 1]: what the pixel-space VAE makes of an IMAGE."""
+
+    latent_channels = 3
+    spacial_downscale_ratio = 1
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
+
+
+class BridgeTimes(torch.nn.Module):
+    """`model_sampling` of a bridge: its "sigma" is bridge time. Refuses stock samplers, which start from noise."""
+
+    sigma_min, sigma_max = torch.tensor(0.0), torch.tensor(1.0)
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sigmas", torch.linspace(0.001, 1, 1000), persistent=False)
+
+    def timestep(self, sigma):
+        return sigma
+
+    def sigma(self, timestep):
+        return timestep
+
+    def percent_to_sigma(self, percent):
+        return 1.0 - min(max(percent, 0.0), 1.0)
+
+    def noise_scaling(self, *args, **kwargs):
+        raise ValueError(
+            "a bridge MODEL starts from its prior, not from noise: sample it with SamplerCustomAdvanced, "
+            "AqueductBridgeSampler and AqueductBridgeTimes instead of KSampler"
+        )
+
+
+class HostedLatte(LatteVideo):
+    """LatteVideo as ComfyUI calls diffusion models: extra options in, DIFFUSION_MODEL wrappers honoured."""
+
+    def __init__(self, image_model=None, **arguments):
+        super().__init__(**arguments)
+
+    def forward(self, x, timesteps=None, context=None, control=None, transformer_options=None, y=None, **_):
+        options = transformer_options or {}
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(super().forward, self, wrappers)
+        return run.execute(x, timesteps, y)
+
+
+class BridgeConfig(comfy.supported_models_base.BASE):
+    """What ComfyUI's model loading asks of a family of models."""
+
+    unet_config = {"image_model": "aqueduct_latte"}
+    unet_extra_config = {}
+    memory_usage_factor = 2.0
+    supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]
+
+
+class BridgeModel(comfy.model_base.BaseModel):
+    """z0_hat from (z_t, t): input layout, network, and what its output means, all from the file's configuration."""
+
+    def __init__(self, model_config, description: dict, device=None):
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostedLatte)
+        self.model_sampling = BridgeTimes()
+        self.bridge = make_bridge(description["bridge"]["kind"], **description["bridge"]["constants"])
+        self.parameterisation = PARAMETERISATIONS[description["parameterisation"]]
+        self.precondition = PRECONDITIONS[description["precondition"]]
+        self.layout = InputLayout(**description["layout"])
+        self.class_names = description["class_names"]
+        self.frames = self.diffusion_model.size[0] - self.layout.prepend_first_frame
+
+    def extra_conds(self, **kwargs):
+        """Prior, image and class, each repeated to one entry per frame of the batch."""
+        prior = kwargs["latent_image"]
+        self._check_latent(prior)
+        clips = prior.shape[0] // self.frames
+        image = kwargs.get(IMAGE_KEY)
+        image = prior[:: self.frames] if image is None else self.process_latent_in(image)
+        self._check_image(image, prior, clips)
+        wanted = class_indices(kwargs.get(CLASS_KEY), self.class_names, clips)
+        per_frame = {
+            "prior": prior,
+            "image": repeat(image, "b ... -> (b r f) ...", f=self.frames, r=clips // image.shape[0]),
+            "motion_class": repeat(wanted, "b -> (b f)", f=self.frames),
+        }
+        return {name: comfy.conds.CONDRegular(value.to(kwargs["device"])) for name, value in per_frame.items()}
+
+    def _check_latent(self, latent):
+        channels, (_, height, width) = self.diffusion_model.out_channels, self.diffusion_model.size
+        expected = f"[clips x {self.frames}, {channels}, {height}, {width}]"
+        if latent.dim() != 4 or latent.shape[1:] != (channels, height, width):
+            raise ValueError(
+                f"this bridge model takes a LATENT {expected} (frames in the batch axis), got {list(latent.shape)}; "
+                f"encode an image of the right size with the model's own VAE"
+            )
+        if latent.shape[0] % self.frames:
+            raise ValueError(
+                f"this bridge model makes clips of {self.frames} frames, got a LATENT of {latent.shape[0]}: "
+                f"set frames = {self.frames} in AqueductReplicatePrior"
+            )
+
+    def _check_image(self, image, prior, clips: int):
+        if image.shape[1:] != prior.shape[1:] or clips % image.shape[0]:
+            raise ValueError(
+                f"the image condition {list(image.shape)} does not fit {clips} clips of latents {list(prior.shape[1:])}"
+            )
+
+    def _apply_model(
+        self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None,
+        prior=None, image=None, motion_class=None, **_,
+    ):  # fmt: skip
+        z_t, z_T = (rearrange(v.to(x), "(b f) c h w -> b c f h w", f=self.frames) for v in (x, prior))
+        first = image.to(x)[:: self.frames]
+        time = t[:: self.frames].double().cpu()
+        entering = self.layout.join(self.precondition.input(z_t, z_T, time, self.bridge), z_T, first)
+        timestep = self.precondition.timestep(self.bridge, time).to(x.device, torch.float32)
+        dtype = self.manual_cast_dtype or self.get_dtype()
+        output = self.diffusion_model(
+            entering.to(dtype), timestep, transformer_options=transformer_options, y=motion_class[:: self.frames]
+        )
+        z_0 = self.parameterisation.z0(self.layout.crop(output).float(), z_t, z_T, time, self.bridge)
+        return rearrange(z_0, "b c f h w -> (b f) c h w")
+
+
+def load_bridge_model(path: str, disable_dynamic: bool = False):
+    """MODEL and configuration of a bridge file, under ComfyUI's memory management."""
+    network, description = checkpoints.load(path, device="cpu")
+    state = network.state_dict()
+    device, offload = mm.get_torch_device(), mm.unet_offload_device()
+    config = BridgeConfig({**BridgeConfig.unet_config, **description["parts"]["model"]["arguments"]})
+    config.latent_format = LATENT_FORMATS[description["latent"]["format"]]()
+    weights = comfy.utils.weight_dtype(state)
+    dtype = mm.unet_dtype(
+        device, comfy.utils.calculate_parameters(state), list(config.supported_inference_dtypes), weight_dtype=weights
+    )
+    config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
+    model = BridgeModel(config, description).to(offload)
+    model.diffusion_model.load_state_dict(state, strict=True)
+    return _patcher(model, device, offload, disable_dynamic, path), description
+
+
+def _patcher(model, device, offload, disable_dynamic: bool, path: str):
+    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    if disable_dynamic:
+        patcher_class = comfy.model_patcher.ModelPatcher
+    patcher = patcher_class(model, load_device=device, offload_device=offload)
+    if hasattr(patcher, "cached_patcher_init"):
+        patcher.cached_patcher_init = (_reload, (path,))
+    return patcher
+
+
+def _reload(path: str, disable_dynamic: bool = False):
+    return load_bridge_model(path, disable_dynamic)[0]

@@ -1,0 +1,92 @@
+"""Our SAMPLER: core's bridge loop behind ComfyUI's sampler interface.
+
+A stock sampler starts from ``noise * sigma + latent``; a bridge starts from the latent itself, z_T. So this is a
+`comfy.samplers.Sampler` of its own. The guider it drives is core's, untouched.
+"""
+
+import comfy.model_management
+import comfy.samplers
+import torch
+from tqdm.auto import tqdm
+
+from ...core.bridges import Bridge, checked_times, sample_bridge
+
+# Keys in transformer_options: what a bridge MODEL needs to know of the run, and the bridge a host was aligned to.
+STATE_KEY = "aqueduct_bridge"
+ALIGNED_KEY = "aqueduct_aligned_bridge"
+
+
+class BridgeSampler(comfy.samplers.Sampler):
+    """SIGMAS are bridge times, the LATENT is z_T, NOISE feeds the first stochastic step; later ones use its seed."""
+
+    def __init__(self, bridge: Bridge, solver: str, eta: float | None):
+        self.bridge, self.solver, self.eta = bridge, solver, eta
+
+    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+        times = checked_times(sigmas)
+        prior = _checked_prior(latent_image, noise)
+        check_bridge(model_wrap, self.bridge)
+        seed = extra_args.get("seed") or 0
+        state = {"bridge": self.bridge, "prior": prior, "noise": noise, "times": times}
+        extra_args["model_options"].setdefault("transformer_options", {})[STATE_KEY] = state
+        fresh = step_noise(noise, seed)
+
+        def denoiser(z, t):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            if denoise_mask is not None:
+                z = z * denoise_mask + self._kept(prior, noise, t) * (1 - denoise_mask)
+            z_0 = model_wrap(z, t.to(z).expand(z.shape[0]), **extra_args)
+            return z_0 if denoise_mask is None else z_0 * denoise_mask + prior * (1 - denoise_mask)
+
+        steps = len(times) - 1
+        with tqdm(total=steps, disable=disable_pbar) as bar:
+
+            def report(step):
+                bar.update()
+                if callback is not None:
+                    callback(step["i"], step["denoised"], step["x"], steps)
+
+            return sample_bridge(denoiser, prior, times, self.bridge, self.solver, self.eta, fresh, report)
+
+    def _kept(self, prior, noise, t):
+        """The bridge's state where the mask keeps the latent: there z_0 is the latent itself, so both ends are known."""
+        a, b, c = (value.to(prior) for value in self.bridge.coefficients(t))
+        return (a + b) * prior + c * noise
+
+
+def step_noise(noise: torch.Tensor, seed: int):
+    """``noise_sampler`` of a run: first the NOISE it was given, then white noise drawn on the CPU from ``seed + 1``
+    (the NOISE of core's RandomNoise is the draw of ``seed`` itself), so that every device gives the same result."""
+    generator = torch.Generator().manual_seed((seed + 1) % 2**64)
+    given = [noise]
+
+    def draw(t, t_next):
+        if given:
+            return given.pop()
+        return torch.randn(noise.shape, generator=generator, dtype=torch.float32).to(noise)
+
+    return draw
+
+
+def check_bridge(model_wrap, bridge: Bridge) -> None:
+    """Raises ValueError unless the guider's MODEL was trained for, or aligned to, this very bridge."""
+    aligned = model_wrap.model_options.get("transformer_options", {}).get(ALIGNED_KEY)
+    own = aligned or getattr(model_wrap.inner_model, "bridge", None)
+    if own is None:
+        raise ValueError(
+            "this MODEL is not a bridge: wire it through AqueductSNRAlign, or load a bridge with AqueductLoadBridgeModel"
+        )
+    if own != bridge:
+        raise ValueError(f"the MODEL belongs to {own}, the sampler to {bridge}: wire the same AQUEDUCT_BRIDGE to both")
+
+
+def _checked_prior(latent, noise):
+    if latent is None:
+        raise ValueError("a bridge starts from a LATENT (z_T); wire AqueductReplicatePrior or a neural prior")
+    if getattr(latent, "is_nested", False):
+        raise ValueError("nested audio and video latents are not supported by bridge sampling; split them first")
+    if not bool(torch.isfinite(latent).all()):
+        raise ValueError("the LATENT (z_T) holds NaN or infinite values; check the VAE and its precision")
+    if latent.shape != noise.shape:
+        raise ValueError(f"NOISE {list(noise.shape)} and LATENT {list(latent.shape)} differ in shape")
+    return latent

@@ -1,0 +1,53 @@
+"""The loader of bridge models."""
+
+from comfy_api.latest import io
+
+from ..core.bridges import make_bridge
+from ..core.checkpoints import read_config
+from ._comfy.files import model_files, model_path
+from ._comfy.model import load_bridge_model
+from ._comfy.prior import load_prior
+from ._comfy.schema import BRIDGE, CATEGORY, PRIOR, Schema
+from ._comfy.vae import FROM_FILE, load_vae, vae_choices
+
+
+class AqueductLoadBridgeModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return Schema(
+            node_id="AqueductLoadBridgeModel",
+            display_name="Load Bridge Model",
+            category=f"{CATEGORY}/loaders",
+            description=(
+                "Loads a trained bridge: MODEL, VAE, its process and, if it has one, its neural prior. Reads this pack's "
+                "files and FrameBridge's released Latte-S/2 files."
+            ),
+            search_aliases=["framebridge loader", "bridge checkpoint"],
+            inputs=[
+                io.Combo.Input("file", options=model_files(), tooltip="File in models/aqueduct, or one that comes with the pack"),
+                io.Combo.Input("vae", options=vae_choices(), default=FROM_FILE, tooltip=(
+                    "The model's VAE: from the file (pixel-space models need none), or one of models/vae. FrameBridge's "
+                    "Latte files need sd-vae-ft-ema"
+                )),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model"),
+                io.Vae.Output(display_name="vae"),
+                BRIDGE.Output(display_name="bridge"),
+                PRIOR.Output(display_name="prior"),
+            ],
+        )  # fmt: skip
+
+    @classmethod
+    def execute(cls, file, vae):
+        path = model_path(file)
+        parts = read_config(path)["parts"]
+        if "model" not in parts:
+            raise ValueError(f"{file} holds only a {', '.join(parts)}: load it with AqueductLoadNeuralPrior")
+        model, config = load_bridge_model(path)
+        bridge = make_bridge(config["bridge"]["kind"], **config["bridge"]["constants"])
+        prior = load_prior(path) if "prior" in parts else None
+        return io.NodeOutput(model, load_vae(vae, config, file), bridge, prior)
+
+
+NODES = [AqueductLoadBridgeModel]
