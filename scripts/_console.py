@@ -3,6 +3,7 @@
 Everything goes to stderr, so that `test.py --python` can be used inside `$(...)`.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def say(text: str) -> None:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn a HouseError into its message and exit status 1, and Ctrl-C into 130. For the main of a script."""
+    """For the main of a script: show a HouseError as its message, and stop tidily on Ctrl-C and on `kill`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except HouseError as error:

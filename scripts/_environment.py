@@ -20,7 +20,7 @@ from ._places import cache_root, content_key, venv_python
 from ._venv import Stage, build, is_complete
 
 SUPPORTED = ((3, 10), (3, 14))
-NEEDED_BYTES = 12e9  # measured: 7.5 GB when complete, and pip unpacks beside its downloads
+NEEDED_BYTES = 12e9  # measured: 6.5 GB when complete, and pip keeps its downloads beside it meanwhile
 TORCH = ("torch==2.14.0", "torchvision==0.29.2", "torchaudio")
 # ComfyUI 0.3.75 imports requests without listing it.
 COMFYUI_ALSO_NEEDS = ("requests",)

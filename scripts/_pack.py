@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def load_pack(name: str = "aqueduct") -> ModuleType:
     """Register the pack in `sys.modules` as `name` (once) and return it. Loads no torch and no ComfyUI."""
+    if sys.version_info < (3, 10):  # noqa: UP036 - said here, before a newer syntax says it worse
+        raise SystemExit(f"This is Python {sys.version.split()[0]}, but Aqueduct needs 3.10 or newer.")
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])

@@ -7,6 +7,7 @@ Sets up whatever is missing; needs nothing but Python 3.10 or newer.
 import argparse
 import re
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 from _pack import ROOT, load_pack
@@ -14,7 +15,7 @@ from _pack import ROOT, load_pack
 load_pack()
 
 from aqueduct.scripts import _shipped
-from aqueduct.scripts._console import HouseError, readable_errors, say, step
+from aqueduct.scripts._console import HouseError, readable_errors, step
 from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input
@@ -31,7 +32,9 @@ def main() -> None:
         raise HouseError(f"{options.image} is no file")
     _shipped.load(options.workflow)  # a misspelt name should fail before minutes of set-up
     environment = prepare(tools=False)
-    with start_server(environment, options) as server:
+    with ExitStack() as stack:
+        with step(f"Starting ComfyUI from {environment.comfyui}"):
+            server = stack.enter_context(start_server(environment, options))
         made = run_workflow(server, environment, options.workflow, None, options.output)
         if options.image:
             made += run_workflow(server, environment, options.workflow, options.image, options.output)
@@ -50,7 +53,6 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def start_server(environment: Environment, options: argparse.Namespace) -> ComfyServer:
-    say(f"Starting ComfyUI from {environment.comfyui}")
     return ComfyServer(environment.python, environment.comfyui, port=options.port, cpu=not options.gpu)
 
 
@@ -64,7 +66,7 @@ def run_workflow(
         if not find_nodes(prompt, "LoadImage"):
             raise HouseError(f"the workflow {workflow} takes no image")
         set_input(prompt, "LoadImage", "image", server.upload_image(image))
-        label += f"-{image.stem}"
+        label += f"-{slug(image.stem)}"
     with step(f"Running {label}"):
         outputs = server.run(prompt, timeout=3600)["outputs"]
     titles = {node_id: node["_meta"]["title"] for node_id, node in prompt.items()}

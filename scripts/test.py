@@ -6,6 +6,7 @@ Arguments it does not know go to pytest: `scripts/test.py -k bridge -x`, `script
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 
@@ -16,8 +17,15 @@ load_pack()
 from aqueduct.scripts._console import readable_errors, say
 from aqueduct.scripts._environment import Environment, prepare
 
-# `python -m pytest` would put the checkout on sys.path, where its nodes/ shadows ComfyUI's nodes.py.
-PYTEST = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+# `python -m pytest` would put the checkout on sys.path, where its nodes/ shadows ComfyUI's nodes.py. And pytest knows
+# Ctrl-C but not `kill`, which would leave its server running.
+PYTEST = """
+import signal, sys
+sys.path.remove("")
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+import pytest
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 
 
 def main() -> int:
@@ -49,8 +57,15 @@ def default_targets(fast: bool, arguments: list[str]) -> list[str]:
 
 
 def run(environment: Environment, *arguments: str) -> int:
+    """Run the environment's Python in the checkout to its end, also when stopped: the tests must stop their server."""
     variables = {**os.environ, "COMFYUI_PATH": str(environment.comfyui)}
-    return subprocess.run([environment.python, *arguments], cwd=ROOT, env=variables).returncode
+    process = subprocess.Popen([environment.python, *arguments], cwd=ROOT, env=variables)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue  # the terminal interrupts the tests as well
 
 
 if __name__ == "__main__":
