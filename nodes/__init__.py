@@ -9,9 +9,9 @@ def extension():
     """Build the extension ComfyUI asks for: the nodes of every module, in menu order."""
     from comfy_api.latest import ComfyExtension
 
-    from . import bridge, conditioning, model, prior
+    from . import bridge, conditioning, image, model, prior
 
-    modules = (bridge, prior, model, conditioning)
+    modules = (bridge, prior, model, conditioning, image)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

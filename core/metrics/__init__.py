@@ -1,0 +1,1 @@
+"""Measures of generated clips. Each says what it compares and in which unit."""
