@@ -12,22 +12,38 @@ from ._comfy.schema import BRIDGE, CATEGORY, Schema
 
 # widget of AqueductBridge -> (process, its constant, the paper's value, tooltip)
 CONSTANTS = {
-    "gmax_beta_min": ("bridge-gmax", "beta_min", 0.01, "bridge-gmax: noise rate at the video end, per unit of bridge time. FrameBridge: 0.01"),
-    "gmax_beta_max": ("bridge-gmax", "beta_max", 50.0, "bridge-gmax: noise rate at the prior end, per unit of bridge time. FrameBridge: 50"),
-    "brownian_variance": ("brownian", "variance", 1.0, "brownian: s in c^2 = 2 s t (1 - t), latent units squared. BBDM and EBDM: 1"),
-    "vp_beta_min": ("vp", "beta_min", 0.1, "vp: rate at the data end, per unit of bridge time. DDBM and DBIM: 0.1"),
-    "vp_beta_d": ("vp", "beta_d", 2.0, "vp: growth of the rate, per unit of bridge time squared. DDBM and DBIM: 2"),
-    "ve_sigma_max": ("ve", "sigma_max", 80.0, "ve: standard deviation of the unpinned process at the prior end, latent units. DDBM: 80"),
-    "i2sb_beta_max": ("i2sb", "beta_max", 0.3, "i2sb: greatest rate of the released schedule. I2SB: 0.3 (JPEG, super-resolution), 1 (deblur, inpaint)"),
+    "gmax_beta_min": ("bridge-gmax", "beta_min", 0.01, (
+        "bridge-gmax: noise rate g^2 at the video end, squared latent units per unit of bridge time. FrameBridge: 0.01"
+    )),
+    "gmax_beta_max": ("bridge-gmax", "beta_max", 50.0, (
+        "bridge-gmax: noise rate g^2 at the prior end, same unit; at least gmax_beta_min. FrameBridge: 50"
+    )),
+    "brownian_variance": ("brownian", "variance", 1.0, (
+        "brownian: s in c^2 = 2 s t (1 - t), squared latent units. BBDM and EBDM: 1"
+    )),
+    "vp_beta_min": ("vp", "beta_min", 0.1, (
+        "vp: rate at the data end, per unit of bridge time. DDBM and DBIM: 0.1"
+    )),
+    "vp_beta_d": ("vp", "beta_d", 2.0, (
+        "vp: growth of the rate, per unit of bridge time squared. DDBM and DBIM: 2"
+    )),
+    "ve_sigma_max": ("ve", "sigma_max", 80.0, (
+        "ve: standard deviation of the unpinned process at the prior end, latent units. DDBM: 80"
+    )),
+    "i2sb_beta_max": ("i2sb", "beta_max", 0.3, (
+        "i2sb: upper end of the released rates, squared latent units per unit of bridge time (the schedule climbs half "
+        "way to it and back). I2SB: 0.3 (JPEG, super-resolution), 1 (deblur, inpaint)"
+    )),
     "lbm_noise": ("lbm", "noise", 0.005, "lbm: k in c = k sqrt(t (1 - t)), latent units. LBM: 0.005"),
 }  # fmt: skip
 SPACING_TOOLTIP = (
-    "Where the model is evaluated. uniform: equal steps from the prior. trailing: FrameBridge's released spacing (starts "
-    "just below the prior). half_log_snr: equal steps in log(a/c), good for dbim. karras: dense near the video end"
+    "Where the model is evaluated. uniform: equal steps from the prior. trailing: FrameBridge's released spacing, for "
+    "its files (starts just below the prior; not for SNR-aligned models). half_log_snr: equal steps in log(a/c), good "
+    "for dbim. karras: dense near the video end"
 )
 SOLVER_TOOLTIP = (
-    "sde: first-order SDE, FrameBridge's default. ode: its deterministic twin after one noisy step. dbim-1: between the "
-    "two (eta). dbim-2, dbim-3: higher order, best at few steps. bbdm: BBDM's own step, for its checkpoints"
+    "sde: first-order SDE, FrameBridge's choice. ode: the same without noise after the first step. dbim-1: between the "
+    "two (eta). dbim-2, dbim-3: the ode at higher order, for few steps. bbdm: BBDM's own step, for its checkpoints"
 )
 
 
@@ -47,8 +63,9 @@ class AqueductBridge(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Combo.Input("kind", options=list(PROCESSES), default="bridge-gmax", tooltip=(
-                    "Process. bridge-gmax: FrameBridge. brownian: BBDM, EBDM. vp, ve: DDBM, DBIM. i2sb: I2SB. lbm: LBM. "
-                    "A trained model needs its own process: AqueductLoadBridgeModel gives it"
+                    "Process; it reads only its own widgets below. bridge-gmax: FrameBridge. brownian: BBDM, EBDM. "
+                    "vp, ve: DDBM, DBIM. i2sb: I2SB. lbm: LBM. A trained model needs its own process: take it from "
+                    "AqueductLoadBridgeModel"
                 )),
                 *constants,
             ],
@@ -74,10 +91,12 @@ class AqueductBridgeCurves(io.ComfyNode):
             search_aliases=["plot bridge", "bridge preview"],
             inputs=[
                 BRIDGE.Input("bridge", tooltip="The process to draw"),
-                io.Sigmas.Input("sigmas", optional=True, tooltip="Bridge times (0 to 1) to mark, from AqueductBridgeTimes"),
+                io.Sigmas.Input("sigmas", optional=True, tooltip=(
+                    "Bridge times to mark, 1 (prior) to 0 (video), from AqueductBridgeTimes"
+                )),
             ],
             outputs=[io.Image.Output(display_name="curves")],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(cls, bridge, sigmas=None):
@@ -96,7 +115,8 @@ class AqueductBridgeTimes(io.ComfyNode):
             inputs=[
                 BRIDGE.Input("bridge", tooltip="The process whose times are laid out"),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip=(
-                    "Model evaluations. FrameBridge: 50 (fine-tuned) or 250 (from scratch); the shipped models need 5 to 20"
+                    "Model evaluations (twice as many with CFG). FrameBridge: 50 (fine-tuned) or 250 (from scratch); "
+                    "the shipped models need 5 to 20"
                 )),
                 io.Combo.Input("spacing", options=list(SPACINGS), default="uniform", tooltip=SPACING_TOOLTIP),
             ],
@@ -115,14 +135,14 @@ class AqueductBridgeSampler(io.ComfyNode):
             node_id="AqueductBridgeSampler",
             display_name="Bridge Sampler",
             category=f"{CATEGORY}/bridge",
-            description="SAMPLER for SamplerCustomAdvanced: walks from the LATENT (z_T) to the video along bridge times.",
+            description="SAMPLER for SamplerCustomAdvanced: walks from its LATENT (z_T) to the video in bridge time.",
             search_aliases=["sde bridge", "dbim", "bbdm", "bridge solver"],
             inputs=[
-                BRIDGE.Input("bridge", tooltip="The process; the MODEL's own, or the one it was aligned to"),
+                BRIDGE.Input("bridge", tooltip="The process: the MODEL's own, or the one it was aligned to"),
                 io.Combo.Input("solver", options=list(SOLVERS), default="sde", tooltip=SOLVER_TOOLTIP),
                 io.Float.Input("eta", default=1.0, min=0.0, max=1.0, step=0.05, tooltip=(
-                    "Share of fresh noise in each step, 0 (ODE) to 1 (SDE). Read by dbim-1 and bbdm only: sde is 1, ode, "
-                    "dbim-2 and dbim-3 are 0. BBDM: 1"
+                    "Share of fresh noise in each step, no unit: 0 (ode) to 1 (sde). Read by dbim-1 and bbdm only; "
+                    "dbim-1 at 1 is sde. DBIM: 0. BBDM: 1"
                 )),
             ],
             outputs=[io.Sampler.Output(display_name="sampler")],
@@ -142,16 +162,19 @@ class AqueductSNRAlign(io.ComfyNode):
             display_name="SNR Align Model to Bridge",
             category=f"{CATEGORY}/bridge",
             description=(
-                "Turns any diffusion or flow MODEL into a bridge denoiser: each bridge state becomes a state of the model's "
-                "own process with the same signal-to-noise ratio (FrameBridge section 4.3, Proposition 2)."
+                "Turns any diffusion or flow MODEL into a bridge denoiser: each bridge state becomes a state of the "
+                "model's own process with the same signal-to-noise ratio (FrameBridge section 4.3, Proposition 2). The "
+                "prior is subtracted on the way, so the image must reach the model by its conditioning or by training."
             ),
             search_aliases=["SAF", "snr aligned fine-tuning", "framebridge host", "image to video any model"],
             inputs=[
-                io.Model.Input("model", tooltip="Any core MODEL: Wan, LTXV, SD1.5, SDXL, SVD, Flux ... (eps, v, EDM or flow)"),
+                io.Model.Input("model", tooltip=(
+                    "Any core MODEL: Wan, LTXV, SD1.5, SDXL, SVD, Flux ... (eps, v, EDM or flow)"
+                )),
                 BRIDGE.Input("bridge", tooltip="The process to sample it with; wire the same one to times and sampler"),
             ],
             outputs=[io.Model.Output(display_name="model")],
-        )
+        )  # fmt: skip
 
     @classmethod
     def execute(cls, model, bridge):

@@ -18,12 +18,14 @@ class AqueductMotionClass(io.ComfyNode):
             search_aliases=["class label", "action class"],
             inputs=[
                 io.String.Input("motion", default="right", tooltip=(
-                    "Class name or index, one for all clips or one per clip separated by commas; 'none' is the null class "
-                    "for the negative of CFG. Shipped models: right, down-right, down, down-left, left, up-left, up, up-right"
+                    "Class name or index from 0, one for all clips or one per clip separated by commas; 'none' is the "
+                    "null class, for the negative of CFG. Shipped models: right, down-right, down, down-left, left, "
+                    "up-left, up, up-right"
                 )),
                 io.Latent.Input("image", optional=True, tooltip=(
-                    "Latent of the image the clip starts from, [B,C,h,w]. Only for priors whose first frame is not the image "
-                    "itself; otherwise the first frame of z_T is used. Wire it to positive and negative alike"
+                    "Latent of the image the clip starts from, [B,C,h,w]. Needed when the first frame of z_T is not "
+                    "the image itself (FrameBridge's released neural prior); otherwise that frame is used. Wire it to "
+                    "positive and negative alike"
                 )),
             ],
             outputs=[io.Conditioning.Output(display_name="conditioning")],

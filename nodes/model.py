@@ -19,15 +19,17 @@ class AqueductLoadBridgeModel(io.ComfyNode):
             display_name="Load Bridge Model",
             category=f"{CATEGORY}/loaders",
             description=(
-                "Loads a trained bridge: MODEL, VAE, its process and, if it has one, its neural prior. Reads this pack's "
-                "files and FrameBridge's released Latte-S/2 files."
+                "Loads a trained bridge: MODEL, VAE, its process and, if the file holds one, its neural prior. Reads "
+                "this pack's files and FrameBridge's released Latte-S/2 files."
             ),
             search_aliases=["framebridge loader", "bridge checkpoint"],
             inputs=[
-                io.Combo.Input("file", options=model_files(), tooltip="File in models/aqueduct, or one that comes with the pack"),
+                io.Combo.Input("file", options=model_files(), tooltip=(
+                    "File in models/aqueduct, or one that comes with the pack. FrameBridge: its Latte-S/2 .pt files"
+                )),
                 io.Combo.Input("vae", options=vae_choices(), default=FROM_FILE, tooltip=(
-                    "The model's VAE: from the file (pixel-space models need none), or one of models/vae. FrameBridge's "
-                    "Latte files need sd-vae-ft-ema"
+                    "The model's VAE: from the file (the shipped pixel-space models), or one of models/vae. "
+                    "FrameBridge's Latte files need vae-ft-ema-560000-ema-pruned.safetensors"
                 )),
             ],
             outputs=[

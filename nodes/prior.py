@@ -20,12 +20,15 @@ class AqueductReplicatePrior(io.ComfyNode):
             search_aliases=["still video latent", "repeat frame"],
             inputs=[
                 io.Latent.Input("latent", tooltip=(
-                    "Latent of one image per clip. [B,C,h,w] gives frames in the batch axis (SVD, AnimateDiff, the shipped "
-                    "models); [B,C,1,h,w] (Wan, LTXV, Hunyuan) gives [B,C,T,h,w]"
+                    "Latent of one image per clip. [B,C,h,w] gives frames in the batch axis (SVD, AnimateDiff, the "
+                    "shipped models); [B,C,1,h,w] (Wan, LTXV, Hunyuan) gives [B,C,T,h,w]"
                 )),
-                io.Int.Input("frames", default=8, min=1, max=4096, tooltip="Frames of the clip. The shipped models: 8; FrameBridge: 16"),
+                io.Int.Input("frames", default=8, min=1, max=4096, tooltip=(
+                    "Video frames of the clip. The shipped models: 8; FrameBridge: 16"
+                )),
                 io.Int.Input("temporal_compression", default=1, min=1, max=64, tooltip=(
-                    "Video frames per latent frame: 1 (image latents), 4 (Wan, Hunyuan), 8 (LTXV). T = (frames - 1) / this + 1"
+                    "Video frames per latent frame: 1 (image latents), 4 (Wan, Hunyuan), 8 (LTXV). "
+                    "T = (frames - 1) / this + 1 must be whole"
                 )),
             ],
             outputs=[io.Latent.Output(display_name="prior")],
@@ -45,7 +48,11 @@ class AqueductLoadNeuralPrior(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Loads a neural prior: a file of its own, or the prior inside a bridge model's file.",
             search_aliases=["framebridge prior", "nwarp"],
-            inputs=[io.Combo.Input("file", options=model_files(), tooltip="File in models/aqueduct, or one that comes with the pack")],
+            inputs=[
+                io.Combo.Input("file", options=model_files(), tooltip=(
+                    "File in models/aqueduct, or one that comes with the pack; it must hold a prior"
+                )),
+            ],
             outputs=[PRIOR.Output(display_name="prior")],
         )  # fmt: skip
 
@@ -68,8 +75,8 @@ class AqueductNeuralPrior(io.ComfyNode):
                 io.Latent.Input("latent", tooltip="Latent of one image per clip, [B,C,h,w], at the model's size"),
                 io.Conditioning.Input("conditioning", tooltip="The class, from AqueductMotionClass (not 'none')"),
                 io.Boolean.Input("keep_image", default=True, tooltip=(
-                    "Put the given latent in place of the predicted first frame: its exact posterior mean. On for the "
-                    "shipped models; off gives the network's raw output (FrameBridge's released files)"
+                    "Put the given latent in place of the predicted first frame, which is known. On for the shipped "
+                    "models; off gives the network's raw output, for FrameBridge's released files"
                 )),
             ],
             outputs=[io.Latent.Output(display_name="prior")],
@@ -88,18 +95,21 @@ class AqueductPosteriorMeanPrior(io.ComfyNode):
             display_name="Posterior Mean Prior",
             category=f"{CATEGORY}/prior",
             description=(
-                "A neural prior from any host MODEL without training: its prediction at maximum noise is E[z_0 | image, "
-                "conditions], the optimum a neural prior is trained for (FrameBridge Proposition 3)."
+                "A neural prior from any host MODEL without training: its prediction at maximum noise is "
+                "E[z_0 | image, conditions], the optimum a neural prior is trained for (FrameBridge Proposition 3)."
             ),
             search_aliases=["training free prior", "x0 prediction"],
             inputs=[
                 io.Model.Input("model", tooltip="A diffusion or flow MODEL (not a bridge, not SNR-aligned)"),
-                io.Conditioning.Input("conditioning", tooltip="Positive conditioning, with the image for image-to-video hosts"),
+                io.Conditioning.Input("conditioning", tooltip=(
+                    "Positive conditioning, with the image for image-to-video hosts; there is no CFG here"
+                )),
                 io.Latent.Input("latent", tooltip="Only its shape matters: the empty or replicated latent of the clip"),
                 io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
                              tooltip="Seed of the noise the model is shown"),
                 io.Int.Input("draws", default=1, min=1, max=64, tooltip=(
-                    "Predictions to average, each from another noise. 1 is enough if the model ignores its noisiest input"
+                    "Predictions to average, each from another noise (seed, seed + 1, ...). 1 is enough if the model "
+                    "ignores its noisiest input; more averages out what it does not"
                 )),
             ],
             outputs=[io.Latent.Output(display_name="prior")],

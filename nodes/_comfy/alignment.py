@@ -17,7 +17,7 @@ WRAPPER_KEY = "aqueduct_snr_align"
 
 
 def align_model(model, bridge: Bridge):
-    """A clone of ``model`` that, asked for (z_t, bridge time), answers with z0_hat. Source: FrameBridge Proposition 2."""
+    """A clone of ``model`` that answers (z_t, bridge time) with z0_hat. Source: FrameBridge Proposition 2."""
     if getattr(model.model, "bridge", None) is not None:
         raise ValueError("this MODEL is a bridge already; wire it to the guider directly, without AqueductSNRAlign")
     aligned = model.clone()
@@ -34,7 +34,9 @@ def _predict_aligned(executor, x, timestep, model_options=None, seed=None):
     guider = executor.class_obj
     state = (model_options or {}).get("transformer_options", {}).get(STATE_KEY)
     if state is None:
-        raise ValueError("this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes")
+        raise ValueError(
+            "this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes"
+        )
     sampling = guider.inner_model.model_sampling
     if "host_levels" not in state:
         state["host_levels"] = _host_levels(state, sampling, x)
@@ -72,7 +74,9 @@ def probe_levels(sampling):
 class PosteriorMean(comfy.samplers.Sampler):
     """One evaluation of a host at its noisiest level, where the input says nothing: E[z_0 | conditions]."""
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
         x = model_wrap.inner_model.model_sampling.noise_scaling(sigmas[0], noise, torch.zeros_like(noise), True)
         z_0 = model_wrap(x, sigmas[0].expand(x.shape[0]), **extra_args)
         if callback is not None:

@@ -10,12 +10,14 @@ def class_indices(wanted: str | None, names: list[str], clips: int) -> torch.Ten
     class (index ``len(names)``) of classifier-free guidance. Raises ValueError naming what the model knows."""
     if wanted is None:
         raise ValueError(
-            "this model is conditioned on a class and the CONDITIONING holds none: wire AqueductMotionClass to positive "
-            "and, for CFG, another one set to 'none' to negative"
+            "this model is conditioned on a class and the CONDITIONING holds none: wire AqueductMotionClass to "
+            "positive and, for CFG, another one set to 'none' to negative"
         )
     indices = [_index(word.strip(), names) for word in wanted.split(",")]
     if clips % len(indices):
-        raise ValueError(f"{len(indices)} classes for {clips} clips: give one class, or one per clip, separated by commas")
+        raise ValueError(
+            f"{len(indices)} classes for {clips} clips: give one class, or one per clip, separated by commas"
+        )
     return torch.tensor(indices).repeat_interleave(clips // len(indices))
 
 

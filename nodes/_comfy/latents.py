@@ -20,7 +20,8 @@ def replicate(latent: dict, frames: int, temporal_compression: int = 1) -> dict:
     if samples.dim() == 5 and samples.shape[2] == 1:
         return {**latent, "samples": samples.repeat(1, 1, length, 1, 1)}
     raise ValueError(
-        f"expected the latent of single images, [B,C,h,w] or [B,C,1,h,w], got {list(samples.shape)}: it holds a clip already"
+        f"expected the latent of single images, [B,C,h,w] or [B,C,1,h,w], got {list(samples.shape)}: "
+        f"it holds a clip already"
     )
 
 

@@ -1,8 +1,8 @@
 """A bridge network as a real ComfyUI MODEL: its layers, dtypes, offloading, LoRA and conditioning.
 
-Frames lie in the batch axis, as in SVD and AnimateDiff: a LATENT of B clips is ``[B * frames, channels, h, w]``, so that
-image VAEs decode it. The prior z_T is the LATENT given to the sampler; the image the model is conditioned on is its
-first frame, unless the conditioning brings one.
+Frames lie in the batch axis, as in SVD and AnimateDiff: a LATENT of B clips is ``[B * frames, channels, h, w]``, so
+that image VAEs decode it. The prior z_T is the LATENT given to the sampler; the image the model is conditioned on is
+its first frame, unless the conditioning brings one.
 """
 
 import comfy.conds

@@ -22,7 +22,9 @@ class BridgeSampler(comfy.samplers.Sampler):
     def __init__(self, bridge: Bridge, solver: str, eta: float | None):
         self.bridge, self.solver, self.eta = bridge, solver, eta
 
-    def sample(self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False):
+    def sample(
+        self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
+    ):
         times = checked_times(sigmas)
         prior = _checked_prior(latent_image, noise)
         check_bridge(model_wrap, self.bridge)
@@ -49,7 +51,7 @@ class BridgeSampler(comfy.samplers.Sampler):
             return sample_bridge(denoiser, prior, times, self.bridge, self.solver, self.eta, fresh, report)
 
     def _kept(self, prior, noise, t):
-        """The bridge's state where the mask keeps the latent: there z_0 is the latent itself, so both ends are known."""
+        """The bridge's state where the mask keeps the latent: z_0 is the latent there, so both ends are known."""
         a, b, c = (value.to(prior) for value in self.bridge.coefficients(t))
         return (a + b) * prior + c * noise
 
@@ -74,7 +76,8 @@ def check_bridge(model_wrap, bridge: Bridge) -> None:
     own = aligned or getattr(model_wrap.inner_model, "bridge", None)
     if own is None:
         raise ValueError(
-            "this MODEL is not a bridge: wire it through AqueductSNRAlign, or load a bridge with AqueductLoadBridgeModel"
+            "this MODEL is not a bridge: wire it through AqueductSNRAlign, or load a bridge with "
+            "AqueductLoadBridgeModel"
         )
     if own != bridge:
         raise ValueError(f"the MODEL belongs to {own}, the sampler to {bridge}: wire the same AQUEDUCT_BRIDGE to both")

@@ -22,7 +22,7 @@ def load_vae(choice: str, config: dict, file: str) -> comfy.sd.VAE:
     if needed != "pixel_space":
         folders = "\n  ".join(folder_paths.get_folder_paths("vae"))
         raise ValueError(
-            f"{file} works on latents of {needed}: put that VAE (vae-ft-ema-560000-ema-pruned.safetensors) into\n  {folders}\n"
-            f"and choose it as `vae`"
+            f"{file} works on latents of {needed}: put that VAE (vae-ft-ema-560000-ema-pruned.safetensors) into\n"
+            f"  {folders}\nand choose it as `vae`"
         )
     return comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
