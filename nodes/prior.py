@@ -84,6 +84,8 @@ class AqueductNeuralPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, prior, latent, conditioning, keep_image):
+        if prior is None:
+            raise ValueError("this model file holds no neural prior: load one with AqueductLoadNeuralPrior")
         return io.NodeOutput({"samples": prior.predict(latent["samples"], conditioning, keep_image)})
 
 
