@@ -32,8 +32,10 @@ class Graph:
         self._links: list[list] = []
 
     def add(self, kind: str, at: tuple[int, int], /, *, title: str | None = None, **inputs: Any) -> Node:
-        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets. Raises HouseError for an input
-        the node does not have."""
+        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets.
+
+        Raises HouseError for an input the node does not have.
+        """
         info = self._info[kind]
         definitions = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         unknown = inputs.keys() - definitions.keys()

@@ -31,6 +31,18 @@ def prepare(name: str, server: ComfyClient) -> Prompt:
     return prompt
 
 
+def use_image(prompt: Prompt, name: str) -> None:
+    """Let the workflow start from the uploaded image `name` instead of its example.
+
+    Both nodes have one IMAGE output, so the links stay as they are.
+    """
+    loaders = [node for node in prompt.values() if node["class_type"] in ("AqueductExampleImage", "LoadImage")]
+    if not loaders:
+        raise HouseError("this workflow takes no image")
+    for node in loaders:
+        node |= {"class_type": "LoadImage", "inputs": {"image": name}}
+
+
 def example_files(prompt: Prompt) -> list[Path]:
     """The files of the pack that inputs of `prompt` refer to by name, such as the image of a LoadImage."""
     shipped = {path.name: path for path in ASSETS.iterdir() if path.is_file()} if ASSETS.is_dir() else {}

@@ -22,7 +22,8 @@ A **bridge** starts from the image itself, repeated for every frame, and walks t
 Queue it as it is: model and image come with the pack.
 
 * other digit or motion: *Example Image*, *Motion Class*
-* your own image: a *Load Image* node in place of *Example Image*. This small model knows one light handwritten digit on black.
+* your own image: a *Load Image* node in place of *Example Image*. This small model knows one thing: a light handwritten
+  digit on black.
 * fewer steps, other solver: *Bridge Times*, *Bridge Sampler*
 """
 PRIOR_NOTE = """## A better start: the neural prior

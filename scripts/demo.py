@@ -18,7 +18,6 @@ from aqueduct.scripts import _shipped
 from aqueduct.scripts._console import HouseError, readable_errors, step
 from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
-from aqueduct.scripts._workflow import find_nodes, set_input
 
 DEFAULT_WORKFLOW = "framebridge"
 
@@ -63,9 +62,7 @@ def run_workflow(
     prompt = _shipped.prepare(workflow, server)
     label = workflow
     if image:
-        if not find_nodes(prompt, "LoadImage"):
-            raise HouseError(f"the workflow {workflow} takes no image")
-        set_input(prompt, "LoadImage", "image", server.upload_image(image))
+        _shipped.use_image(prompt, server.upload_image(image))
         label += f"-{slug(image.stem)}"
     with step(f"Running {label}"):
         outputs = server.run(prompt, timeout=3600)["outputs"]

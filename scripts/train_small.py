@@ -8,26 +8,25 @@ Every run is a recipe below: the same network, data and loss, and one thing that
 """
 
 import argparse
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from _pack import ROOT, load_pack  # noqa: E402
+from _pack import ROOT, load_pack
 
 load_pack()
-import torch  # noqa: E402
-from aqueduct.core import checkpoints  # noqa: E402
-from aqueduct.core.bridges.diffusion import CosineDiffusion  # noqa: E402
-from aqueduct.core.bridges.parameterisation import PARAMETERISATIONS  # noqa: E402
-from aqueduct.core.bridges.precondition import PRECONDITIONS  # noqa: E402
-from aqueduct.core.bridges.process import bridge_gmax  # noqa: E402
-from aqueduct.core.networks.latte import LatteVideo  # noqa: E402
-from aqueduct.core.networks.layout import InputLayout  # noqa: E402
-from aqueduct.core.networks.neural_prior import NeuralPrior  # noqa: E402
-from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs  # noqa: E402
-from aqueduct.core.training.loop import LoopSettings, Progress, train  # noqa: E402
-from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss  # noqa: E402
+
+import torch
+
+from aqueduct.core import checkpoints
+from aqueduct.core.bridges.diffusion import CosineDiffusion
+from aqueduct.core.bridges.process import bridge_gmax
+from aqueduct.core.networks.latte import LatteVideo
+from aqueduct.core.networks.layout import InputLayout
+from aqueduct.core.networks.neural_prior import NeuralPrior
+from aqueduct.core.networks.video_bridge import VideoBridge
+from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
+from aqueduct.core.training.loop import LoopSettings, Progress, train
+from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
 CLASSES = len(DIRECTIONS)
@@ -49,19 +48,20 @@ class Recipe:
     settings: LoopSettings = LoopSettings(steps=1750)
 
 
-_FINE_TUNE = LoopSettings(steps=400, learning_rate=5e-4, warmup=20)
+_FINE_TUNE = LoopSettings(steps=300, learning_rate=5e-4, warmup=20)
 RECIPES = {
     "framebridge_digits": Recipe("(a) FrameBridge, replicated prior"),
     "neural_prior_digits": Recipe("(b) the neural prior, eq. 8", process=None),
     "framebridge_np_digits": Recipe(
-        "(b) FrameBridge-NP", layout=InputLayout(concat_prior=True, concat_first_frame=True), prior="neural_prior_digits"
+        "(b) FrameBridge-NP", prior="neural_prior_digits",
+        layout=InputLayout(concat_prior=True, concat_first_frame=True),
     ),
     "diffusion_digits": Recipe(
         "(c) image-to-video diffusion, first frame on channels", process=CosineDiffusion(), precondition="raw"
     ),
     "class_diffusion_digits": Recipe(
         "(d) class-to-video diffusion, the start of the two below", process=CosineDiffusion(), precondition="raw",
-        parameterisation="x0", layout=InputLayout(), settings=LoopSettings(steps=1250),
+        parameterisation="x0", layout=InputLayout(), settings=LoopSettings(steps=1000),
     ),
     "saf_digits": Recipe(
         "(d) FrameBridge from class diffusion, with SAF", precondition="aligned_cosine", parameterisation="x0",
@@ -129,6 +129,7 @@ def _start_from(network: LatteVideo, start: LatteVideo) -> None:
 
 def make_loss(recipe: Recipe, network: torch.nn.Module, world: MovingDigits, folder: Path):
     """``loss(generator)`` of the recipe: a fresh batch of clips, times and noise each step."""
+    video = None if recipe.process is None else VideoBridge.from_config(describe(recipe), recipe.process)
     prior = None
     if recipe.prior is not None:
         prior, _ = checkpoints.load(folder / f"{recipe.prior}.safetensors", part="prior")
@@ -145,11 +146,7 @@ def make_loss(recipe: Recipe, network: torch.nn.Module, world: MovingDigits, fol
         t = torch.rand(recipe.batch, generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
         z_t = draw_bridge(recipe.process, z_0, z_T, t, torch.randn(z_0.shape, generator=generator))
         y = drop_condition(clips.direction, CLASSES, 0.1, generator)
-        precondition = PRECONDITIONS[recipe.precondition]
-        entering = precondition.input(z_t, z_T, t, recipe.process)
-        timestep = precondition.timestep(recipe.process, t).float()
-        output = recipe.layout.crop(network(recipe.layout.join(entering, z_T, first), timestep, y))
-        prediction = PARAMETERISATIONS[recipe.parameterisation].z0(output, z_t, z_T, t, recipe.process)
+        prediction = video.denoiser(network, z_T, first, y)(z_t, t)
         return z0_loss(prediction, z_0, uniform_weight(recipe.process, t))
 
     return prior_loss if recipe.process is None else loss

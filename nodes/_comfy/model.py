@@ -18,9 +18,8 @@ import torch
 from einops import rearrange, repeat
 
 from ...core import checkpoints
-from ...core.bridges import PARAMETERISATIONS, PRECONDITIONS, make_bridge
 from ...core.networks import LatteVideo
-from ...core.networks.layout import InputLayout
+from ...core.networks.video_bridge import VideoBridge
 from .classes import class_indices
 
 CLASS_KEY, IMAGE_KEY = "aqueduct_class", "aqueduct_image"
@@ -90,12 +89,10 @@ class BridgeModel(comfy.model_base.BaseModel):
     def __init__(self, model_config, description: dict, device=None):
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostedLatte)
         self.model_sampling = BridgeTimes()
-        self.bridge = make_bridge(description["bridge"]["kind"], **description["bridge"]["constants"])
-        self.parameterisation = PARAMETERISATIONS[description["parameterisation"]]
-        self.precondition = PRECONDITIONS[description["precondition"]]
-        self.layout = InputLayout(**description["layout"])
+        self.video = VideoBridge.from_config(description)
+        self.bridge = self.video.bridge
         self.class_names = description["class_names"]
-        self.frames = self.diffusion_model.size[0] - self.layout.prepend_first_frame
+        self.frames = self.diffusion_model.size[0] - self.video.layout.prepend_first_frame
 
     def extra_conds(self, **kwargs):
         """Prior, image and class, each repeated to one entry per frame of the batch."""
@@ -138,15 +135,13 @@ class BridgeModel(comfy.model_base.BaseModel):
         prior=None, image=None, motion_class=None, **_,
     ):  # fmt: skip
         z_t, z_T = (rearrange(v.to(x), "(b f) c h w -> b c f h w", f=self.frames) for v in (x, prior))
-        first = image.to(x)[:: self.frames]
-        time = t[:: self.frames].double().cpu()
-        entering = self.layout.join(self.precondition.input(z_t, z_T, time, self.bridge), z_T, first)
-        timestep = self.precondition.timestep(self.bridge, time).to(x.device, torch.float32)
         dtype = self.manual_cast_dtype or self.get_dtype()
-        output = self.diffusion_model(
-            entering.to(dtype), timestep, transformer_options=transformer_options, y=motion_class[:: self.frames]
-        )
-        z_0 = self.parameterisation.z0(self.layout.crop(output).float(), z_t, z_T, time, self.bridge)
+
+        def network(entering, timesteps, y):
+            return self.diffusion_model(entering.to(dtype), timesteps, transformer_options=transformer_options, y=y).float()
+
+        first, classes = image.to(x)[:: self.frames], motion_class[:: self.frames]
+        z_0 = self.video.denoiser(network, z_T, first, classes)(z_t, t[:: self.frames].double().cpu())
         return rearrange(z_0, "b c f h w -> (b f) c h w")
 
 
