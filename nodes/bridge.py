@@ -1,13 +1,12 @@
 """Nodes of the bridge itself: process, times, sampler, alignment of a host."""
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..core.bridges import PROCESSES, SOLVERS, SPACINGS, checked_times, make_bridge, times
 from ..core.bridges.solvers import choose_solver
 from ..core.plots.curves import bridge_curves
 from ._comfy.alignment import align_model
-from ._comfy.sampler import BridgeSampler
+from ._comfy.sampler import BridgeSampler, to_sigmas
 from ._comfy.schema import BRIDGE, CATEGORY, Schema
 
 # widget of AqueductBridge -> (process, its constant, the paper's value, tooltip)
@@ -125,7 +124,7 @@ class AqueductBridgeTimes(io.ComfyNode):
 
     @classmethod
     def execute(cls, bridge, steps, spacing):
-        return io.NodeOutput(times(bridge, steps, spacing).to(torch.float32))
+        return io.NodeOutput(to_sigmas(times(bridge, steps, spacing)))
 
 
 class AqueductBridgeSampler(io.ComfyNode):

@@ -45,7 +45,16 @@ def _predict_aligned(executor, x, timestep, model_options=None, seed=None):
     options = dict(model_options)
     options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": state["host_levels"]}
     level = entering.level.to(host_x).expand(host_x.shape[0])
+    if state["mask"] is not None:
+        host_x = _with_kept(guider.inner_model, host_x, level, state)
     return executor(host_x, level, options, seed)
+
+
+def _with_kept(host, host_x: torch.Tensor, level: torch.Tensor, state: dict) -> torch.Tensor:
+    """What the noise mask keeps, as this host was trained to see it: LTXV and others want it clean, and say so."""
+    mask, latent = state["mask"], state["prior"]
+    kept = host.scale_latent_inpaint(x=host_x, sigma=level, noise=state["noise"], latent_image=latent)
+    return host_x * mask + kept * (1 - mask)
 
 
 def _aligned_input(bridge: Bridge, t: torch.Tensor, sampling):
@@ -88,6 +97,10 @@ def posterior_mean(model, positive, latent: torch.Tensor, seed: int, draws: int)
     """Mean over ``draws`` of the host's x0-prediction at maximum noise, in LATENT space (as a VAE decodes it)."""
     if getattr(model.model, "bridge", None) is not None:
         raise ValueError("AqueductPosteriorMeanPrior takes a diffusion or flow MODEL; this one is a bridge already")
+    if model.model_options.get("transformer_options", {}).get(ALIGNED_KEY) is not None:
+        raise ValueError(
+            "AqueductPosteriorMeanPrior takes the MODEL as it was before AqueductSNRAlign; this one is aligned"
+        )
     guider = comfy.samplers.CFGGuider(model)
     guider.inner_set_conds({"positive": positive})
     level = float(model.get_model_object("model_sampling").sigma_max)
@@ -95,9 +108,10 @@ def posterior_mean(model, positive, latent: torch.Tensor, seed: int, draws: int)
     total = torch.zeros_like(latent, dtype=torch.float32)
     progress = comfy.utils.ProgressBar(draws)
     for i in range(draws):
-        noise = comfy.sample.prepare_noise(latent, seed + i)
+        draw = (seed + i) % 2**64
+        noise = comfy.sample.prepare_noise(latent, draw)
         total += guider.sample(
-            noise, latent, PosteriorMean(), torch.tensor([level, 0.0]), disable_pbar=True, seed=seed + i
+            noise, latent, PosteriorMean(), torch.tensor([level, 0.0]), disable_pbar=True, seed=draw
         ).to(total)  # fmt: skip
         progress.update(1)
     return total / draws

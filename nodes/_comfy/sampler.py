@@ -29,7 +29,7 @@ class BridgeSampler(comfy.samplers.Sampler):
         prior = _checked_prior(latent_image, noise)
         check_bridge(model_wrap, self.bridge)
         seed = extra_args.get("seed") or 0
-        state = {"bridge": self.bridge, "prior": prior, "noise": noise, "times": times}
+        state = {"bridge": self.bridge, "prior": prior, "noise": noise, "times": times, "mask": denoise_mask}
         extra_args["model_options"].setdefault("transformer_options", {})[STATE_KEY] = state
         fresh = step_noise(noise, seed)
 
@@ -54,6 +54,15 @@ class BridgeSampler(comfy.samplers.Sampler):
         """The bridge's state where the mask keeps the latent: z_0 is the latent there, so both ends are known."""
         a, b, c = (value.to(prior) for value in self.bridge.coefficients(t))
         return (a + b) * prior + c * noise
+
+
+def to_sigmas(times: torch.Tensor) -> torch.Tensor:
+    """Bridge times as float32 SIGMAS that still descend: nearly noiseless bridges have times closer to T than float32
+    resolves; those move down to the next values there are."""
+    sigmas = times.to(torch.float32)
+    for i in range(1, len(sigmas)):
+        sigmas[i] = torch.minimum(sigmas[i], torch.nextafter(sigmas[i - 1], sigmas.new_zeros(())))
+    return sigmas
 
 
 def step_noise(noise: torch.Tensor, seed: int):
