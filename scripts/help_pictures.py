@@ -34,8 +34,11 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def curves() -> None:
-    for kind in PROCESSES:
-        save(as_picture(bridge_curves(make_bridge(kind), width=480, height=300)), ASSETS / f"curves-{kind}.png")
+    width, height = 400, 250
+    sheet = Image.new("RGB", (2 * width, 3 * height), PAPER)
+    for i, kind in enumerate(PROCESSES):
+        sheet.paste(as_picture(bridge_curves(make_bridge(kind), None, width, height)), (i % 2 * width, i // 2 * height))
+    save(sheet, ASSETS / "curves.png")
     bridge = bridge_gmax()
     marked = bridge_curves(bridge, times(bridge, 12, "half_log_snr"), width=480, height=300)
     save(as_picture(marked), ASSETS / "times-half_log_snr.png")
