@@ -162,7 +162,7 @@ class LatteVideo(nn.Module):
         self.final_layer = FinalLayer(hidden, patch, out_channels, **factory)
 
     def initialise(self, generator: torch.Generator | None = None) -> "LatteVideo":
-        """DiT's initialisation: Xavier linears, small embeddings, and zero gates so that every block starts as identity."""
+        """DiT's initialisation: Xavier linears, small embeddings, and zero gates: every block starts as identity."""
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
@@ -216,6 +216,21 @@ class LatteVideo(nn.Module):
             raise ValueError("this network takes no time" if t is not None else "this network needs the time `t`")
         if (y is None) != (self.y_embedder is None):
             raise ValueError("this network takes no class" if y is not None else "this network needs the class `y`")
+        for name, value in (("t", t), ("y", y)):
+            if value is not None and tuple(value.shape) != (x.shape[0],):
+                raise ValueError(f"`{name}` is one value per clip, [{x.shape[0]}], got {list(value.shape)}")
+        if y is not None:
+            self._check_classes(y)
+
+    def _check_classes(self, y: Tensor) -> None:
+        if y.is_floating_point():
+            raise ValueError(f"classes are whole numbers, got {y.dtype}")
+        least, most = torch.stack(torch.aminmax(y)).tolist()
+        if least < 0 or most > self.classes:
+            raise ValueError(
+                f"classes run from 0 to {self.classes - 1} ({self.classes} stands for no class), "
+                f"got {least if least < 0 else most}"
+            )
 
 
 def _check_sizes(height: int, width: int, patch: int, hidden: int, heads: int, depth: int) -> None:

@@ -10,8 +10,9 @@ from torch import Tensor
 class InputLayout:
     """Which conditions are joined to ``z`` and where.
 
-    ``concat_prior``, ``concat_first_frame``: on channels, in this order behind ``z`` (the first frame repeated in time).
-    ``prepend_first_frame``: the clean first frame as one more frame before ``z`` whose output is dropped.
+    ``concat_prior``, ``concat_first_frame``: on channels, in this order behind ``z`` (the first frame repeated).
+    ``prepend_first_frame``: the clean first frame as one more frame before ``z`` whose output is dropped; it fills
+    every channel group of that frame, the prior's too, as in FrameBridge's released model with neural prior.
 
     Source: FrameBridge appendix C.3 (prior on channels; image condition in the token sequence for Latte).
     """
@@ -23,16 +24,14 @@ class InputLayout:
     def join(self, z: Tensor, z_T: Tensor, first_frame: Tensor) -> Tensor:
         """``z, z_T [b, c, f, h, w]`` and ``first_frame [b, c, h, w]`` -> the network's input."""
         still = first_frame[:, :, None]
-        parts, first = [z], [still]
+        parts = [z]
         if self.concat_prior:
             parts.append(z_T)
-            first.append(z_T[:, :, :1])
         if self.concat_first_frame:
             parts.append(still.expand_as(z))
-            first.append(still)
         joined = torch.cat(parts, dim=1)
         if self.prepend_first_frame:
-            joined = torch.cat([torch.cat(first, dim=1), joined], dim=2)
+            joined = torch.cat([still.repeat(1, len(parts), 1, 1, 1), joined], dim=2)
         return joined
 
     def crop(self, output: Tensor) -> Tensor:
