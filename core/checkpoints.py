@@ -2,20 +2,23 @@
 
 A file has parts: ``model`` (the bridge network) and, for models with a neural prior, ``prior``. Tensors are named
 ``<part>.<key>``; the metadata entry ``aqueduct`` is JSON (see ``docs/formats.md``). Released checkpoints of other
-layouts are converted in memory by ``core.released``.
+layouts are converted in memory by ``core.released``: whoever loads a file need not know which it is.
 """
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .networks import LatteVideo, NeuralPrior
+from .released import recognise
+from .tensor_file import TensorFile, differences, open_tensors, shapes_of
 
 METADATA_KEY = "aqueduct"
 FORMAT = 1
@@ -24,30 +27,46 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {"LatteVideo": LatteVideo, "NeuralPr
 Config = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model file of any kind. ``state(part)``: the weights of one part, by the network's own key names."""
+
+    name: str
+    config: Config
+    state: Callable[[str], dict[str, Tensor]]
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """A native file or a released one; reads the description, not the weights. Raises ValueError for anything else."""
+    file = open_tensors(path)
+    if METADATA_KEY in file.metadata:
+        return Checkpoint(file.name, _native_config(file), lambda part: _native_state(file, part))
+    conversion = recognise(file)
+    return Checkpoint(file.name, {"format": FORMAT, **conversion.config}, lambda part: conversion.state())
+
+
 def read_config(path: str | Path) -> Config:
-    """The configuration in a native file's metadata. Raises ValueError if the file is not one of ours."""
-    path = Path(path)
+    """The configuration of a file, without its weights. Raises ValueError if it is not one that is understood."""
+    return open_checkpoint(path).config
+
+
+def _native_config(file: TensorFile) -> Config:
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a readable safetensors file ({error}); download or train it again") from error
-    if METADATA_KEY not in metadata:
-        raise ValueError(
-            f"{path.name} holds no Aqueduct configuration (metadata entry {METADATA_KEY!r}; found "
-            f"{sorted(metadata) or 'none'}); expected a file written by `core.checkpoints.save` or a released checkpoint"
-        )
-    config = json.loads(metadata[METADATA_KEY])
-    if config.get("format") != FORMAT:
-        raise ValueError(f"{path.name} has format {config.get('format')}, this version reads format {FORMAT}: update the pack")
+        config = json.loads(file.metadata[METADATA_KEY])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file.name}: its metadata entry {METADATA_KEY!r} is no JSON ({error})") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{file.name} has format {found}, this version reads format {FORMAT}: update the pack")
+    if not isinstance(config.get("parts"), dict) or not config["parts"]:
+        raise ValueError(f"{file.name}: its configuration names no parts")
     return config
 
 
-def read_state(path: str | Path, part: str = "model") -> dict[str, Tensor]:
-    """Weights of one part, by the network's own key names."""
+def _native_state(file: TensorFile, part: str) -> dict[str, Tensor]:
     prefix = part + "."
-    with safe_open(Path(path), framework="pt") as file:
-        return {key[len(prefix) :]: file.get_tensor(key) for key in file.keys() if key.startswith(prefix)}
+    keys = [key for key in file.shapes if key.startswith(prefix)]
+    return {key[len(prefix) :]: value for key, value in file.read(keys).items()}
 
 
 def build(config: Config, part: str = "model", **factory) -> nn.Module:
@@ -61,32 +80,27 @@ def build(config: Config, part: str = "model", **factory) -> nn.Module:
 
 
 def load(path: str | Path, part: str = "model", **factory) -> tuple[nn.Module, Config]:
-    """``(network, config)`` of a native file, loaded strictly; the network is in evaluation mode and frozen.
+    """``(network, config)`` of a native or released file, loaded strictly, in evaluation mode and frozen.
 
-    Raises ValueError naming missing, unexpected and misshapen tensors.
+    ``factory``: ``operations``, ``dtype``, ``device`` of the network. Raises ValueError for a part the file does not
+    have, and naming missing, unexpected and misshapen tensors.
     """
-    config = read_config(path)
-    network = build(config, part, **factory)
-    load_strictly(network, read_state(path, part), Path(path).name)
-    return network.eval().requires_grad_(False), config
+    checkpoint = open_checkpoint(path)
+    network = build(checkpoint.config, part, **factory)
+    load_strictly(network, checkpoint.state(part), checkpoint.name)
+    return network.eval().requires_grad_(False), checkpoint.config
 
 
 def load_strictly(network: nn.Module, state: dict[str, Tensor], name: str) -> None:
     """``load_state_dict`` whose error says what differs, in a few lines rather than a few hundred."""
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state.items()}
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
-    shapes = [f"{k}: got {found[k]}, expected {expected[k]}" for k in expected.keys() & found.keys() if found[k] != expected[k]]
-    if missing or unexpected or shapes:
-        parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", sorted(shapes))]
-        told = "; ".join(f"{len(v)} {label} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for label, v in parts if v)
+    told = differences(shapes_of(network.state_dict()), shapes_of(state))
+    if told:
         raise ValueError(f"{name} does not fit {type(network).__name__}: {told}")
     network.load_state_dict(state, strict=True)
 
 
 def save(parts: nn.Module | dict[str, nn.Module], path: str | Path, config: Config, dtype=torch.float16) -> None:
-    """Write ``parts`` (one network, or several by name) with ``config``; weights in ``dtype``. Replaces the file whole."""
+    """Write ``parts`` (one network, or several by name) in ``dtype``, and ``config``; the file changes whole or not."""
     path = Path(path)
     parts = {"model": parts} if isinstance(parts, nn.Module) else parts
     if set(parts) != set(config["parts"]):
@@ -97,5 +111,8 @@ def save(parts: nn.Module | dict[str, nn.Module], path: str | Path, config: Conf
         for key, value in network.state_dict().items()
     }
     beside = path.with_suffix(".part")
-    save_file(tensors, beside, metadata={METADATA_KEY: json.dumps({"format": FORMAT, **config})})
-    os.replace(beside, path)
+    try:
+        save_file(tensors, beside, metadata={METADATA_KEY: json.dumps({"format": FORMAT, **config})})
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
