@@ -83,8 +83,11 @@ def _save(path: Path, parameters, optimiser, generator, progress: Progress) -> N
         "seconds": progress.seconds,
     }
     beside = path.with_suffix(".part")
-    torch.save(state, beside)
-    os.replace(beside, path)
+    try:
+        torch.save(state, beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _restore(path: Path, parameters, optimiser, generator, progress: Progress) -> None:
