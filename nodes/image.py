@@ -21,7 +21,11 @@ class AqueductExampleImage(io.ComfyNode):
             category=f"{CATEGORY}/image",
             description="A handwritten digit that the shipped models never saw in training, 32 x 32 pixels.",
             search_aliases=["sample digit", "demo image"],
-            inputs=[io.Combo.Input("name", options=NAMES, default=NAMES[3], tooltip="Which digit; one held-out scan of each")],
+            inputs=[
+                io.Combo.Input("name", options=NAMES, default=NAMES[3], tooltip=(
+                    "Which digit; one held-out scan of each, light on black"
+                )),
+            ],
             outputs=[io.Image.Output(display_name="image")],
         )  # fmt: skip
 

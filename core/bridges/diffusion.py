@@ -11,7 +11,7 @@ from .process import checked_time
 
 @dataclass(frozen=True)
 class CosineDiffusion:
-    """``alpha = cos(pi t/2)``, ``sigma = sin(pi t/2)``: the variance-preserving schedule of the small diffusion hosts."""
+    """``alpha = cos(pi t/2)``, ``sigma = sin(pi t/2)``: the variance-preserving schedule of the small hosts."""
 
     kind: str = "cosine-diffusion"
 
@@ -27,10 +27,13 @@ class CosineDiffusion:
         return alpha, torch.zeros_like(alpha), self.sigma(t)
 
 
-def sample_diffusion(denoiser, noise: Tensor, times: Tensor, process: CosineDiffusion, eta: float, noise_sampler) -> Tensor:
+def sample_diffusion(
+    denoiser, noise: Tensor, times: Tensor, process: CosineDiffusion, eta: float, noise_sampler
+) -> Tensor:
     """Ancestral (``eta = 1``) or DDIM (``eta = 0``) sampling from ``noise``; one call of ``denoiser(z, t)`` a step.
 
-    ``times`` descend from 1 and end in 0; the last step returns ``z0_hat``. Source: DDIM eqs. 12 and 16, in alpha, sigma.
+    ``times`` descend from 1 and end in 0; the last step returns ``z0_hat``.
+    Source: DDIM eqs. 12 and 16, in alpha, sigma.
     """
     z = noise
     for s, t in zip(times[:-1], times[1:], strict=True):

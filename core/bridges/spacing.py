@@ -14,8 +14,8 @@ RATIO_MIN, RATIO_MAX = 0.002, 80.0  # ... which never cover less than EDM's rang
 def times(bridge: Bridge, steps: int, spacing: str = "uniform") -> Tensor:
     """Bridge times, float64 ``[steps + 1]``, descending, last 0. ``steps`` is the number of network evaluations.
 
-    ``uniform``: from T in equal steps. ``trailing``: FrameBridge's released spacing, ``i/1001`` with i from 1000 down in
-    equal steps, so it starts just below T without noise. ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM).
+    ``uniform``: from T in equal steps. ``trailing``: FrameBridge's released spacing, ``i/1001`` with i from 1000 down
+    in equal steps, so it starts just below T without noise. ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM).
     ``karras``: T, then the Karras rho = 7 spacing of ``c/a``.
 
     Raises ValueError for fewer than one step or an unknown spacing.
@@ -92,7 +92,9 @@ def checked_times(given: Tensor) -> Tensor:
     if not bool((given[1:] < given[:-1]).all()):
         raise ValueError(f"bridge times must descend from T to 0, got {_short(given)}")
     if given[-1] != 0:
-        raise ValueError(f"bridge times must end in 0, got {_short(given)}; do not split or trim the end of the schedule")
+        raise ValueError(
+            f"bridge times must end in 0, got {_short(given)}; do not split or trim the end of the schedule"
+        )
     return given
 
 

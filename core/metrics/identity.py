@@ -30,6 +30,6 @@ def nearest_digit(video: Tensor, world: MovingDigits) -> Tensor:
 
 
 def similarity_to_input(video: Tensor, first_frame: Tensor) -> Tensor:
-    """Mean cosine similarity ``[b]`` of the later frames' figure to the input's: the place of FrameBridge's PIC here."""
+    """Mean cosine similarity ``[b]`` of the later frames' figure to the input's; stands for FrameBridge's PIC here."""
     reference = crops(first_frame[:, :, None])
     return (crops(video)[:, 1:] * reference).sum(-1).mean(1)

@@ -5,7 +5,8 @@ from torch import Tensor
 
 from ..training.digits import DIRECTIONS, DigitClips, MovingDigits
 
-INK = 0.15  # brightness in [0, 1] below which a pixel counts as ground: noise there would pull the centroid to the middle
+# Brightness in [0, 1] below which a pixel counts as ground: noise there would pull the centroid to the middle.
+INK = 0.15
 
 
 def ink(video: Tensor) -> Tensor:

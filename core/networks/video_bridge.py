@@ -36,7 +36,7 @@ class VideoBridge:
     def denoiser(
         self, network: Callable, z_T: Tensor, first_frame: Tensor, y: Tensor | None, noise: Tensor | None = None
     ) -> NetworkDenoiser:
-        """``denoiser(z_t, t) -> z0_hat`` of clips ``[b, c, f, h, w]`` with prior ``z_T``, image ``[b, c, h, w]``, class ``y``.
+        """``denoiser(z_t, t) -> z0_hat`` of clips ``[b, c, f, h, w]``, with image ``[b, c, h, w]`` and class ``y [b]``.
 
         ``network(x, timesteps, y)`` is a `LatteVideo`, or anything called like one. ``noise``: see `NetworkDenoiser`.
         """

@@ -19,8 +19,8 @@ class DigitClips:
     """A batch of clips with its truth.
 
     ``video [b, 3, frames, size, size]`` in [-1, 1] (three equal channels), ``direction [b]`` indices into DIRECTIONS,
-    ``centres [b, frames, 2]`` of the digit's box in pixels (x, y), pixel centres at integers, ``digit [b]`` indices into
-    ``MovingDigits.glyphs``.
+    ``centres [b, frames, 2]`` of the digit's box in pixels (x, y), pixel centres at integers, ``digit [b]`` indices
+    into ``MovingDigits.glyphs``.
     """
 
     video: Tensor

@@ -12,7 +12,7 @@ Weight = Callable[[Bridge, Tensor], Tensor]
 
 
 def psi_weight(bridge: Bridge, t: Tensor) -> Tensor:
-    """``alpha^2 / sigma^2``: with it the loss in ``z_0`` is FrameBridge's eq. 6, the loss on ``(z_t - alpha z_0)/sigma``."""
+    """``alpha^2 / sigma^2``: makes the loss in ``z_0`` FrameBridge's eq. 6, the loss on ``(z_t - alpha z_0)/sigma``."""
     return bridge.rho(t).square().reciprocal()
 
 

@@ -138,7 +138,8 @@ class BridgeModel(comfy.model_base.BaseModel):
         dtype = self.manual_cast_dtype or self.get_dtype()
 
         def network(entering, timesteps, y):
-            return self.diffusion_model(entering.to(dtype), timesteps, transformer_options=transformer_options, y=y).float()
+            out = self.diffusion_model(entering.to(dtype), timesteps, transformer_options=transformer_options, y=y)
+            return out.float()
 
         first, classes = image.to(x)[:: self.frames], motion_class[:: self.frames]
         z_0 = self.video.denoiser(network, z_T, first, classes)(z_t, t[:: self.frames].double().cpu())
