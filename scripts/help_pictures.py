@@ -34,7 +34,7 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def curves() -> None:
-    width, height = 400, 250
+    width, height = 420, 260
     sheet = Image.new("RGB", (2 * width, 3 * height), PAPER)
     for i, kind in enumerate(PROCESSES):
         sheet.paste(as_picture(bridge_curves(make_bridge(kind), None, width, height)), (i % 2 * width, i // 2 * height))
