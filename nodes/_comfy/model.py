@@ -92,6 +92,7 @@ class BridgeModel(comfy.model_base.BaseModel):
         self.video = VideoBridge.from_config(description)
         self.bridge = self.video.bridge
         self.class_names = description["class_names"]
+        self.takes_image = description["image_condition"] == "image"
         self.frames = self.diffusion_model.size[0] - self.video.layout.prepend_first_frame
 
     def extra_conds(self, **kwargs):
@@ -99,9 +100,7 @@ class BridgeModel(comfy.model_base.BaseModel):
         prior = kwargs["latent_image"]
         self._check_latent(prior)
         clips = prior.shape[0] // self.frames
-        image = kwargs.get(IMAGE_KEY)
-        image = prior[:: self.frames] if image is None else self.process_latent_in(image)
-        self._check_image(image, prior, clips)
+        image = self._image(kwargs.get(IMAGE_KEY), prior, clips)
         wanted = class_indices(kwargs.get(CLASS_KEY), self.class_names, clips)
         per_frame = {
             "prior": prior,
@@ -124,11 +123,19 @@ class BridgeModel(comfy.model_base.BaseModel):
                 f"set frames = {self.frames} in AqueductReplicatePrior"
             )
 
-    def _check_image(self, image, prior, clips: int):
+    def _image(self, given, prior, clips: int):
+        """Latents ``[images, c, h, w]`` the clips start from: those given, else the prior's first frames."""
+        if given is None and self.takes_image:
+            raise ValueError(
+                "this model's prior does not begin with the image itself, and the CONDITIONING holds no image: wire the "
+                "image's LATENT to AqueductMotionClass, for positive and negative alike"
+            )
+        image = prior[:: self.frames] if given is None else self.process_latent_in(given)
         if image.shape[1:] != prior.shape[1:] or clips % image.shape[0]:
             raise ValueError(
                 f"the image condition {list(image.shape)} does not fit {clips} clips of latents {list(prior.shape[1:])}"
             )
+        return image
 
     def _apply_model(
         self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None,

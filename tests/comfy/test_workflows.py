@@ -1,0 +1,181 @@
+"""Every shipped workflow, as it ships, in the real server; what comes out is looked at, not only counted."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from aqueduct.scripts import _shipped
+from aqueduct.scripts._server import ComfyServer
+from aqueduct.scripts._workflow import find_nodes, set_input, to_prompt
+
+
+def run_and_fetch(server: ComfyServer, prompt: dict, title: str, folder: Path) -> Path:
+    """Run ``prompt`` and download the one file that the node called ``title`` saved."""
+    outputs = server.run(prompt, timeout=600)["outputs"]
+    (node,) = find_nodes(prompt, title)
+    (entry,) = outputs[node]["images"]
+    return server.download(entry, folder / entry["filename"])
+
+
+def frames_of(path: Path) -> np.ndarray:
+    """Frames ``[n, h, w]`` of an animation, brightness in [0, 1]."""
+    with Image.open(path) as animation:
+        frames = [np.asarray(frame.convert("L"), dtype=float) for frame in ImageSequence.Iterator(animation)]
+    return np.stack(frames) / 255
+
+
+def travel(frames: np.ndarray) -> np.ndarray:
+    """(x, y) from the first frame's centroid to the last's, in pixels of the 32-pixel model."""
+    height, width = frames.shape[1:]
+    y, x = np.mgrid[:height, :width]
+    weight = np.where(frames > 0.15, frames, 0)
+    places = np.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], axis=1) / weight.sum((1, 2))[:, None]
+    return (places[-1] - places[0]) * 32 / width
+
+
+def test_every_workflow_is_run_by_a_test_below():
+    assert set(_shipped.names()) == {"framebridge", "framebridge_neural_prior", "snr_align_host_model"}
+
+
+@pytest.mark.parametrize("name", ["framebridge", "framebridge_neural_prior", "snr_align_host_model"])
+def test_a_workflow_has_its_picture_and_uses_no_other_pack(name, server):
+    assert (_shipped.WORKFLOWS / f"{name}.jpg").stat().st_size > 2000
+    info = server.object_info()
+    known = ("nodes", "comfy_extras", f"custom_nodes.{server.pack_name}")
+    for node in _shipped.load(name)["nodes"]:
+        module = info.get(node["type"], {}).get("python_module", "")
+        assert node["type"] == "MarkdownNote" or module.startswith(known)
+
+
+def test_framebridge_moves_the_digit_as_asked(server, tmp_path):
+    """The trained model that ships: eight frames, from the image it was given, up and to the right."""
+    prompt = _shipped.prepare("framebridge", server)
+    frames = frames_of(run_and_fetch(server, prompt, "Video", tmp_path))
+    assert frames.shape == (8, 256, 256)
+    x, y = travel(frames)
+    assert x > 4
+    assert y < -4
+    with Image.open(_shipped.ROOT / "models" / "held_out_digits.png") as strip:
+        digit = np.asarray(strip.convert("L").crop((96, 0, 128, 32)), dtype=float) / 255
+    assert np.abs(frames[0, ::8, ::8] - digit).mean() < 0.02
+
+
+def test_framebridge_follows_another_motion_and_another_seed_repeats_it(server, tmp_path):
+    prompt = _shipped.prepare("framebridge", server)
+    set_input(prompt, "Motion", "motion", "left")
+    set_input(prompt, "RandomNoise", "noise_seed", 7)
+    frames = frames_of(run_and_fetch(server, prompt, "Video", tmp_path))
+    x, y = travel(frames)
+    assert x < -5
+    assert abs(y) < 2
+
+
+def test_the_neural_prior_and_its_bridge_agree_on_the_motion(server, tmp_path):
+    prompt = _shipped.prepare("framebridge_neural_prior", server)
+    outputs = server.run(prompt, timeout=600)["outputs"]
+    for title in ("Neural prior", "Video"):
+        (node,) = find_nodes(prompt, title)
+        (entry,) = outputs[node]["images"]
+        x, y = travel(frames_of(server.download(entry, tmp_path / entry["filename"])))
+        assert x < -4, title
+        assert abs(y) < 2, title
+
+
+def test_a_users_image_takes_the_place_of_the_example(server, tmp_path):
+    """What `demo.py --image` does: the graph starts from an uploaded file of another size and shape."""
+    photo = np.zeros((300, 400, 3), dtype=np.uint8)
+    photo[100:200, 180:220] = 255
+    Image.fromarray(photo).save(tmp_path / "bar.png")
+    prompt = _shipped.prepare("framebridge", server)
+    _shipped.use_image(prompt, server.upload_image(tmp_path / "bar.png"))
+    frames = frames_of(run_and_fetch(server, prompt, "Video", tmp_path))
+    assert frames.shape == (8, 256, 256)
+    assert frames[0].max() > 0.6
+
+
+@pytest.fixture(scope="module")
+def host_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
+    """A server that finds tiny random Wan files under the names the workflow asks for."""
+    folder = tmp_path_factory.mktemp("host_models")
+    _write_tiny_wan(folder)
+    paths = folder / "paths.yaml"
+    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "diffusion_models": ".", "vae": "."}}))
+    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+        yield running
+
+
+def _write_tiny_wan(folder: Path) -> None:
+    import comfy.ldm.wan.model
+    import comfy.ldm.wan.vae
+    import comfy.ops
+    from safetensors.torch import save_file
+
+    network = comfy.ldm.wan.model.WanModel(
+        model_type="i2v", in_dim=36, dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=4096,
+        dtype=torch.float32, operations=comfy.ops.disable_weight_init,
+    )  # fmt: skip
+    vae = comfy.ldm.wan.vae.WanVAE(
+        dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
+        temperal_downsample=[False, True, True], dropout=0.0,
+    )  # fmt: skip
+    save_file(_random(network), folder / "wan2.1_i2v_480p_14B_fp8_scaled.safetensors")
+    save_file(_random(vae), folder / "wan_2.1_vae.safetensors")
+
+
+def _random(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    ones = ("norm", "gamma")
+    return {
+        key: torch.ones(value.shape)
+        if any(word in key for word in ones) and not key.endswith("bias")
+        else torch.randn(value.shape, generator=generator) * 0.05
+        for key, value in network.state_dict().items()
+    }
+
+
+def _stand_in_text(prompt: dict, server: ComfyServer) -> None:
+    """Random conditioning of the right width in place of the text encoder, whose only size is 11 GB.
+
+    Through core's own LoadTrainingDataset, so that no other pack is needed. Image embedding: none was wired.
+    """
+    folder = server.folder / "output" / "texts"
+    folder.mkdir(parents=True, exist_ok=True)
+    context = torch.randn(1, 8, 4096, generator=torch.Generator().manual_seed(1))
+    latent = {"samples": torch.zeros(1, 16, 1, 8, 8)}
+    with open(folder / "shard_0000.pkl", "wb") as file:
+        torch.save({"latents": [latent], "conditioning": [[[context, {}]]]}, file)
+    for title in ("Positive", "Negative"):
+        (node,) = find_nodes(prompt, title)
+        prompt[node] |= {"class_type": "LoadTrainingDataset", "inputs": {"folder_name": "texts"}}
+        for entry in prompt.values():
+            for name, value in entry["inputs"].items():
+                if isinstance(value, list) and value[0] == node:
+                    entry["inputs"][name] = [node, 1]
+    (loader,) = find_nodes(prompt, "CLIPLoader")
+    del prompt[loader]
+
+
+def test_a_core_model_is_sampled_as_a_bridge(host_server, tmp_path):
+    """The Wan graph with tiny random weights: image in, posterior-mean prior, aligned sampling, video file out."""
+    prompt = to_prompt(_shipped.load("snr_align_host_model"), host_server.object_info())
+    photo = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "example.png")
+    host_server.upload_image(tmp_path / "example.png")
+    _stand_in_text(prompt, host_server)
+    for name, value in {"width": 64, "height": 64, "length": 9}.items():
+        set_input(prompt, "WanImageToVideo", name, value)
+    set_input(prompt, "AqueductBridgeTimes", "steps", 4)
+    saved = run_and_fetch(host_server, prompt, "Video", tmp_path)
+    assert saved.suffix == ".mp4"
+    import av
+
+    with av.open(str(saved)) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    assert len(frames) == 9
+    assert frames[0].shape == (64, 64)
