@@ -127,7 +127,7 @@ class BridgeModel(comfy.model_base.BaseModel):
         """Latents ``[images, c, h, w]`` the clips start from: those given, else the prior's first frames."""
         if given is None and self.takes_image:
             raise ValueError(
-                "this model's prior does not begin with the image itself, and the CONDITIONING holds no image: wire the "
+                "this model's prior does not begin with the image itself, and the CONDITIONING holds none: wire the "
                 "image's LATENT to AqueductMotionClass, for positive and negative alike"
             )
         image = prior[:: self.frames] if given is None else self.process_latent_in(given)
