@@ -40,9 +40,10 @@ Files for this graph (all from ComfyUI's Wan 2.1 page):
 * `models/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors`
 * `models/vae/wan_2.1_vae.safetensors`
 
-The prior is the host's own posterior mean: its prediction at full noise, a neural prior without training.
-Without fine-tuning, what the video shows comes from the host (use an image-to-video host); the bridge decides how it is
-sampled. SD1.5, SDXL, SVD, LTXV and Flux models go into *SNR Align* the same way.
+*Posterior Mean Prior* is the host's own prediction at full noise, a coarse guess of the clip without training; it is
+shown as *Coarse guess*. A host that was not fine-tuned takes nothing from the prior: SNR alignment subtracts it exactly,
+so the video shows what the host makes of the image (use an image-to-video host). After FrameBridge's fine-tuning (SAF)
+the prior counts. SD1.5, SDXL, SVD, LTXV and Flux models go into *SNR Align* the same way.
 """
 
 
@@ -137,6 +138,8 @@ def snr_align_host_model(info: dict) -> Graph:
         g, aligned[0], bridge["bridge"], start["positive"], start["negative"], prior[0], cfg=6.0, steps=30, seed=1,
         at=(1120, 60),
     )  # fmt: skip
+    guess = g.add("VAEDecode", (1120, 660), samples=prior[0], vae=vae[0])
+    g.add("PreviewImage", (1480, 560), title="Coarse guess", images=guess[0])
     frames = g.add("VAEDecode", (1840, 60), samples=sampled["output"], vae=vae[0])
     video = g.add("CreateVideo", (1840, 160), images=frames[0], fps=16.0)
     g.add("SaveVideo", (1840, 300), title="Video", video=video[0], filename_prefix="aqueduct/snr_align")

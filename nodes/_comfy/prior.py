@@ -29,12 +29,19 @@ class LoadedPrior:
         mm.load_models_gpu([self.patcher])
         device = self.patcher.load_device
         first = latent_format.process_in(latent).to(device, torch.float32)
-        y = class_indices(_wanted(conditioning), self.config["class_names"], len(first)).to(device)
+        y = self._classes(conditioning, len(first)).to(device)
         clip = network(first, y)
         if keep_image:
             clip[:, :, 0] = first
         flat = rearrange(clip, "b c f h w -> (b f) c h w")
         return latent_format.process_out(flat).to(mm.intermediate_device())
+
+    def _classes(self, conditioning, clips: int) -> torch.Tensor:
+        names = self.config["class_names"]
+        classes = class_indices(_wanted(conditioning), names, clips)
+        if bool((classes == len(names)).any()):
+            raise ValueError("a neural prior is trained with a class for every clip: name one, not 'none'")
+        return classes
 
     def _check_latent(self, latent: torch.Tensor, network) -> None:
         expected = (network.network.in_channels, *network.network.size[1:])

@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...core.bridges import Bridge, checked_times, sample_bridge
+from ...core.bridges.solvers import choose_solver
 
 # Keys in transformer_options: what a bridge MODEL needs to know of the run, and the bridge a host was aligned to.
 STATE_KEY = "aqueduct_bridge"
@@ -28,6 +29,7 @@ class BridgeSampler(comfy.samplers.Sampler):
         times = checked_times(sigmas)
         prior = _checked_prior(latent_image, noise)
         check_bridge(model_wrap, self.bridge)
+        _check_start(times, model_wrap, self.solver, self.eta)
         seed = extra_args.get("seed") or 0
         state = {"bridge": self.bridge, "prior": prior, "noise": noise, "times": times, "mask": denoise_mask}
         extra_args["model_options"].setdefault("transformer_options", {})[STATE_KEY] = state
@@ -90,6 +92,19 @@ def check_bridge(model_wrap, bridge: Bridge) -> None:
         )
     if own != bridge:
         raise ValueError(f"the MODEL belongs to {own}, the sampler to {bridge}: wire the same AQUEDUCT_BRIDGE to both")
+
+
+def _check_start(times, model_wrap, solver: str, eta: float | None) -> None:
+    """A schedule that starts below T (trailing) begins without noise; raises ValueError where none would ever come."""
+    if times[0] == 1:
+        return
+    aligned = model_wrap.model_options.get("transformer_options", {}).get(ALIGNED_KEY) is not None
+    if aligned or choose_solver(solver, eta)[1] == 0:
+        reason = "an SNR-aligned MODEL needs the noise of T" if aligned else f"solver {solver!r} adds no noise of its own"
+        raise ValueError(
+            f"the schedule starts at t = {times[0].item():.4g}, below the prior at 1, where {reason}: choose the spacing "
+            f"uniform, half_log_snr or karras in AqueductBridgeTimes"
+        )
 
 
 def _checked_prior(latent, noise):
