@@ -100,10 +100,10 @@ def _check_start(times, model_wrap, solver: str, eta: float | None) -> None:
         return
     aligned = model_wrap.model_options.get("transformer_options", {}).get(ALIGNED_KEY) is not None
     if aligned or choose_solver(solver, eta)[1] == 0:
-        reason = "an SNR-aligned MODEL needs the noise of T" if aligned else f"solver {solver!r} adds no noise of its own"
+        reason = "an SNR-aligned MODEL needs the noise of T" if aligned else f"solver {solver!r} adds no noise"
         raise ValueError(
-            f"the schedule starts at t = {times[0].item():.4g}, below the prior at 1, where {reason}: choose the spacing "
-            f"uniform, half_log_snr or karras in AqueductBridgeTimes"
+            f"the schedule starts at t = {times[0].item():.4g}, below the prior at 1, where {reason}: choose the "
+            f"spacing uniform, half_log_snr or karras in AqueductBridgeTimes"
         )
 
 
