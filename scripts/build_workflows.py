@@ -41,9 +41,9 @@ Files for this graph (all from ComfyUI's Wan 2.1 page):
 * `models/vae/wan_2.1_vae.safetensors`
 
 *Posterior Mean Prior* is the host's own prediction at full noise, a coarse guess of the clip without training; it is
-shown as *Coarse guess*. A host that was not fine-tuned takes nothing from the prior: SNR alignment subtracts it exactly,
-so the video shows what the host makes of the image (use an image-to-video host). After FrameBridge's fine-tuning (SAF)
-the prior counts. SD1.5, SDXL, SVD, LTXV and Flux models go into *SNR Align* the same way.
+shown as *Coarse guess*. A host that was not fine-tuned takes nothing from the prior: SNR alignment subtracts it
+exactly, so the video shows what the host makes of the image (use an image-to-video host). After FrameBridge's
+fine-tuning (SAF) the prior counts. SD1.5, SDXL, SVD, LTXV and Flux models go into *SNR Align* the same way.
 """
 
 

@@ -49,17 +49,23 @@ class Recipe:
     settings: LoopSettings = LoopSettings(steps=1750)
 
 
+_TRAIN_ON = LoopSettings(steps=1750, learning_rate=8e-4, warmup=20)
 _FINE_TUNE = LoopSettings(steps=300, learning_rate=5e-4, warmup=20)
 RECIPES = {
     "framebridge_digits": Recipe("(a) FrameBridge, replicated prior"),
     "framebridge_long_digits": Recipe(
         "(a) FrameBridge, replicated prior, trained on: the one that ships", start="framebridge_digits",
-        settings=LoopSettings(steps=3500), data_seed=11,
+        settings=_TRAIN_ON, data_seed=11,
     ),
     "neural_prior_digits": Recipe("(b) the neural prior, eq. 8", process=None),
     "framebridge_np_digits": Recipe(
         "(b) FrameBridge-NP", prior="neural_prior_digits",
         layout=InputLayout(concat_prior=True, concat_first_frame=True),
+    ),
+    "framebridge_np_long_digits": Recipe(
+        "(b) FrameBridge-NP, trained on: the one that ships", prior="neural_prior_digits",
+        layout=InputLayout(concat_prior=True, concat_first_frame=True), start="framebridge_np_digits",
+        settings=_TRAIN_ON, data_seed=12,
     ),
     "diffusion_digits": Recipe(
         "(c) image-to-video diffusion, first frame on channels", process=CosineDiffusion(), precondition="raw"
