@@ -38,12 +38,15 @@ def _predict_aligned(executor, x, timestep, model_options=None, seed=None):
             "this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes"
         )
     sampling = guider.inner_model.model_sampling
-    if "host_levels" not in state:
-        state["host_levels"] = _host_levels(state, sampling, x)
-    entering = _aligned_input(state["bridge"], timestep.flatten()[0], sampling)
+    if "host_inputs" not in state:
+        state["host_inputs"] = {
+            float(t): _aligned_input(state["bridge"], t, sampling) for t in state["times"][:-1].to(x)
+        }
+    t = timestep.flatten()[0]
+    entering = state["host_inputs"].get(float(t)) or _aligned_input(state["bridge"], t, sampling)
     host_x = entering.input(x, state["prior"], state["noise"])
     options = dict(model_options)
-    options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": state["host_levels"]}
+    options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": _host_levels(state, x)}
     level = entering.level.to(host_x).expand(host_x.shape[0])
     if state["mask"] is not None:
         host_x = _with_kept(guider.inner_model, host_x, level, state)
@@ -61,9 +64,9 @@ def _aligned_input(bridge: Bridge, t: torch.Tensor, sampling):
     return host_input(bridge, t.double().cpu(), probe_levels(sampling), float(sampling.sigma_max))
 
 
-def _host_levels(state: dict, sampling, like: torch.Tensor) -> torch.Tensor:
+def _host_levels(state: dict, like: torch.Tensor) -> torch.Tensor:
     """The schedule in the host's own levels, for whatever reads `sample_sigmas` in the host."""
-    levels = [_aligned_input(state["bridge"], t, sampling).level for t in state["times"][:-1]]
+    levels = [entering.level for entering in state["host_inputs"].values()]
     return torch.stack([*levels, torch.zeros((), dtype=torch.float64)]).to(like)
 
 

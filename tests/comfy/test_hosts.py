@@ -101,9 +101,9 @@ def test_the_original_model_is_untouched(host, prior):
 
 ALIGNMENTS = {
     "gmax": (GMAX, [1.0, 0.75, 0.5, 0.25, 0.0]),
-    "gmax-clamped": (GMAX, [0.99999, 0.6, 0.0]),  # c/a = 1120 at the start
+    "gmax-clamped": (GMAX, [1.0, 0.99999, 0.6, 0.0]),  # c/a = 1120 at the second
     "brownian": (brownian(2.0), [1.0, 0.5, 0.03, 0.0]),
-    "vp": (vp(), [0.9, 0.4, 0.0]),
+    "vp": (vp(), [1.0, 0.9, 0.4, 0.0]),
 }
 
 
