@@ -21,6 +21,7 @@ from ...core import checkpoints
 from ...core.networks import LatteVideo
 from ...core.networks.video_bridge import VideoBridge
 from .classes import class_indices
+from .sampler import STATE_KEY
 
 CLASS_KEY, IMAGE_KEY = "aqueduct_class", "aqueduct_image"
 
@@ -92,6 +93,10 @@ class BridgeModel(comfy.model_base.BaseModel):
         self.video = VideoBridge.from_config(description)
         self.bridge = self.video.bridge
         self.class_names = description["class_names"]
+        # SNR-aligned inputs vanish at T, where the network was trained on noise
+        self.starts_from_noise = not any(
+            self.video.precondition.weights(self.bridge, torch.ones((), dtype=torch.float64))
+        )
         self.takes_image = description["image_condition"] == "image"
         self.frames = self.diffusion_model.size[0] - self.video.layout.prepend_first_frame
 
@@ -101,12 +106,13 @@ class BridgeModel(comfy.model_base.BaseModel):
         self._check_latent(prior)
         clips = prior.shape[0] // self.frames
         image = self._image(kwargs.get(IMAGE_KEY), prior, clips)
-        wanted = class_indices(kwargs.get(CLASS_KEY), self.class_names, clips)
         per_frame = {
             "prior": prior,
             "image": repeat(image, "b ... -> (b r f) ...", f=self.frames, r=clips // image.shape[0]),
-            "motion_class": repeat(wanted, "b -> (b f)", f=self.frames),
         }
+        if self.class_names:
+            wanted = class_indices(kwargs.get(CLASS_KEY), self.class_names, clips)
+            per_frame["motion_class"] = repeat(wanted, "b -> (b f)", f=self.frames)
         return {name: comfy.conds.CONDRegular(value.to(kwargs["device"])) for name, value in per_frame.items()}
 
     def _check_latent(self, latent):
@@ -141,16 +147,24 @@ class BridgeModel(comfy.model_base.BaseModel):
         self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None,
         prior=None, image=None, motion_class=None, **_,
     ):  # fmt: skip
-        z_t, z_T = (rearrange(v.to(x), "(b f) c h w -> b c f h w", f=self.frames) for v in (x, prior))
+        z_t, z_T = self._clips(x, x), self._clips(prior, x)
+        noise = self._clips(transformer_options[STATE_KEY]["noise"], x) if self.starts_from_noise else None
         dtype = self.manual_cast_dtype or self.get_dtype()
 
         def network(entering, timesteps, y):
             out = self.diffusion_model(entering.to(dtype), timesteps, transformer_options=transformer_options, y=y)
             return out.float()
 
-        first, classes = image.to(x)[:: self.frames], motion_class[:: self.frames]
-        z_0 = self.video.denoiser(network, z_T, first, classes)(z_t, t[:: self.frames].double().cpu())
+        first = image.to(x)[:: self.frames]
+        classes = None if motion_class is None else motion_class[:: self.frames]
+        time = t[0].double().cpu()  # samplers ask for one time at once
+        z_0 = self.video.denoiser(network, z_T, first, classes, noise)(z_t, time)
         return rearrange(z_0, "b c f h w -> (b f) c h w")
+
+    def _clips(self, frames, x):
+        """Frames in the batch axis -> clips, as many as in ``x``: the branches of CFG share the run's noise."""
+        clips = rearrange(frames.to(x), "(b f) c h w -> b c f h w", f=self.frames)
+        return clips.repeat(x.shape[0] // frames.shape[0], 1, 1, 1, 1)
 
 
 def load_bridge_model(path: str, disable_dynamic: bool = False):

@@ -29,7 +29,7 @@ class LoadedPrior:
         mm.load_models_gpu([self.patcher])
         device = self.patcher.load_device
         first = latent_format.process_in(latent).to(device, torch.float32)
-        y = self._classes(conditioning, len(first)).to(device)
+        y = self._classes(conditioning, len(first)).to(device) if self.config["class_names"] else None
         clip = network(first, y)
         if keep_image:
             clip[:, :, 0] = first

@@ -114,9 +114,7 @@ def test_graph_and_core_agree(host, solver):
     )
     given = sample(host, bridge, z_T, 8, "karras", solver=solver, eta=SOLVERS[solver].eta, seed=9).double().flatten()
     error = (given - expected).abs()
-    if (
-        host.model.model_type.name == "EPS"
-    ):  # its network rounds to 1000 levels; higher orders amplify that
+    if host.model.model_type.name == "EPS":  # its network rounds to 1000 levels; higher orders amplify that
         assert error.mean() < 0.1
     else:
         assert error.mean() < 1e-4 and error.quantile(0.99) < 5e-4
