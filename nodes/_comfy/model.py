@@ -40,7 +40,7 @@ LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
 class BridgeTimes(torch.nn.Module):
     """`model_sampling` of a bridge: its "sigma" is bridge time. Refuses stock samplers, which start from noise."""
 
-    sigma_min, sigma_max = torch.tensor(0.0), torch.tensor(1.0)
+    sigma_min, sigma_max = torch.tensor(0.001), torch.tensor(1.0)  # the ends of `sigmas`; schedulers take logarithms
 
     def __init__(self):
         super().__init__()

@@ -17,7 +17,10 @@ def vae_choices() -> list[str]:
 def load_vae(choice: str, config: dict, file: str) -> comfy.sd.VAE:
     """The chosen VAE. Raises ValueError naming file and folder if the model needs one of its own."""
     if choice != FROM_FILE:
-        return comfy.sd.VAE(sd=comfy.utils.load_torch_file(vae_path(choice)))
+        vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(vae_path(choice)))
+        if vae.first_stage_model is None:
+            raise ValueError(f"{choice} is no VAE that ComfyUI knows; choose another as `vae`")
+        return vae
     needed = config["latent"].get("vae")
     if needed != "pixel_space":
         folders = "\n  ".join(folder_paths.get_folder_paths("vae"))
