@@ -65,7 +65,7 @@ RECIPES = {
     "framebridge_np_long_digits": Recipe(
         "(b) FrameBridge-NP, trained on: the one that ships", prior="neural_prior_digits",
         layout=InputLayout(concat_prior=True, concat_first_frame=True), start="framebridge_np_digits",
-        settings=_TRAIN_ON, data_seed=12,
+        settings=replace(_TRAIN_ON, steps=2400), data_seed=12,
     ),
     "diffusion_digits": Recipe(
         "(c) image-to-video diffusion, first frame on channels", process=CosineDiffusion(), precondition="raw"
