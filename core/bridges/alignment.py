@@ -1,8 +1,8 @@
 """SNR alignment: a bridge state as the input of a diffusion or flow model (FrameBridge section 4.3, Proposition 2).
 
 ``z_t - b z_T = a z_0 + c eps`` is what every diffusion host was trained on, up to scale: a signal and a noise in the
-ratio ``a : c``. So a host needs only its own two coefficients, ``x = signal z_0 + noise eps``, and no schedule inversion:
-find the host's level where ``noise / signal = c / a`` and rescale.
+ratio ``a : c``. So a host needs only its own two coefficients, ``x = signal z_0 + noise eps``, and no schedule
+inversion: find the host's level where ``noise / signal = c / a`` and rescale.
 """
 
 from collections.abc import Callable
@@ -60,14 +60,18 @@ class HostInput:
 def host_input(bridge: Bridge, t, levels: Levels, level_max: float) -> HostInput:
     """Align a host with coefficients ``levels(level) -> (signal, noise)``, ``noise/signal`` increasing, at time ``t``.
 
-    ``level_max`` is the host's noisiest level; bridge times beyond it are clamped there, with the noise at its right size
-    and the faint signal scaled with it.
+    ``level_max`` is the host's noisiest level; bridge times beyond it are clamped there, with the noise at its right
+    size and the faint signal scaled with it.
     Source: FrameBridge Proposition 2.
     """
     t = torch.as_tensor(t, dtype=torch.float64)
     a, b, c = bridge.coefficients(t)
     top = torch.tensor(float(level_max), dtype=torch.float64)
     signal_top, noise_top = levels(top)
+    if not (signal_top >= 0 and noise_top > 0):
+        raise ValueError(
+            f"the host has no level {level_max}: signal {signal_top.item()}, noise {noise_top.item()} there"
+        )
     if t == 1:
         return HostInput(top, torch.zeros_like(t), b, noise_top, clamped=False)
     if c * signal_top > noise_top * a:
@@ -87,4 +91,3 @@ def _level_of(levels: Levels, top: Tensor, a: Tensor, c: Tensor) -> Tensor:
         signal, noise = levels(middle)
         low, high = (middle, high) if noise * a < signal * c else (low, middle)
     return high
-

@@ -19,7 +19,7 @@ def marginal(bridge: Bridge, z_0: Tensor, z_T: Tensor, t) -> tuple[Tensor, Tenso
 
 
 def posterior(bridge: Bridge, z_s: Tensor, z_0: Tensor, z_T: Tensor, s, t) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of ``z_t`` given ``z_s`` (t < s) and both ends. Source: DDBM; DBIM eq. 9 with eta = 1."""
+    """Mean and standard deviation of ``z_t`` given ``z_s`` (t < s) and both ends. Source: DDBM; DBIM eq. 9, eta = 1."""
     weights = step_weights(bridge, s, t, eta=1.0)
     k, x0, x_T, std = scalars_like(z_s, weights.state, weights.data, weights.prior, weights.std)
     return k * z_s + x0 * z_0 + x_T * z_T, std
@@ -28,14 +28,14 @@ def posterior(bridge: Bridge, z_s: Tensor, z_0: Tensor, z_T: Tensor, s, t) -> tu
 def score(bridge: Bridge, z_t: Tensor, z_0: Tensor, z_T: Tensor, t) -> Tensor:
     """``grad log p(z_t | z_0, z_T)``; with ``z_0`` the denoiser's prediction, the score of the bridge.
 
-    Not finite at the ends, where the law is a point. Source: FrameBridge eq. 4.
+    Not finite at the ends, where the law is a point. Source: FrameBridge eq. 19.
     """
     mean, std = marginal(bridge, z_0, z_T, t)
     return (mean - z_t) / std.square()
 
 
 def host_rates(bridge: Bridge, t) -> tuple[Tensor, Tensor]:
-    """``(f, g^2)`` of the unpinned diffusion ``dz = f z dt + g dw``: ``f = d log alpha/dt``, ``g^2 = alpha^2 d rho^2/dt``."""
+    """``(f, g^2)`` of the unpinned ``dz = f z dt + g dw``: ``f = d log alpha/dt``, ``g^2 = alpha^2 d rho^2/dt``."""
     t = torch.as_tensor(t, dtype=torch.float64)
     with torch.inference_mode(False), torch.enable_grad():
         variable = t.detach().clone().requires_grad_(True)
@@ -52,9 +52,10 @@ def _derivative(value: Tensor, variable: Tensor) -> Tensor:
 
 
 def pull(bridge: Bridge, z_t: Tensor, z_T: Tensor, t) -> Tensor:
-    """``h = grad log p(z_T | z_t)``, Doob's transform towards the prior. Infinite at T. Source: FrameBridge eq. 3.
+    """``h = grad log p(z_T | z_t)``, Doob's transform towards the prior. Infinite at T. Source: FrameBridge eqs. 4, 13.
 
-    ``z_T | z_t ~ N((alpha_T/alpha_t) z_t, alpha_T^2 (rho_T^2 - rho_t^2))``.
+    ``z_T | z_t ~ N((alpha_T/alpha_t) z_t, alpha_T^2 (rho_T^2 - rho_t^2))``. The gradient printed in eq. 15 has the
+    opposite sign and lacks the inner ``alpha_T/alpha_t``; this is the gradient of eq. 13.
     """
     t = torch.as_tensor(t, dtype=torch.float64)
     ratio = bridge.alpha(torch.ones_like(t)) / bridge.alpha(t)
@@ -64,7 +65,7 @@ def pull(bridge: Bridge, z_t: Tensor, z_T: Tensor, t) -> Tensor:
 
 
 def drift(bridge: Bridge, z_t: Tensor, z_T: Tensor, t) -> Tensor:
-    """Drift of the forward bridge SDE, ``f z + g^2 h``. Source: FrameBridge eq. 3."""
+    """Drift of the forward bridge SDE, ``f z + g^2 h``. Source: FrameBridge eq. 4."""
     f, var_rate = scalars_like(z_t, *host_rates(bridge, t))
     return f * z_t + var_rate * pull(bridge, z_t, z_T, t)
 
@@ -73,7 +74,7 @@ def reverse_drift(bridge: Bridge, z_t: Tensor, z_0: Tensor, z_T: Tensor, t, nois
     """Drift (in increasing ``t``) of the backward SDE, or of the ODE with ``noise_share = 0``.
 
     ``f z - g^2 ((1 + noise_share)/2 s - h)`` with score ``s``; the diffusion is ``g sqrt(noise_share)``.
-    Source: FrameBridge eqs. 4 and 5 (noise shares 1 and 0).
+    Source: FrameBridge eq. 5 (noise share 1); DDBM's probability-flow ODE (0).
     """
     f, var_rate = scalars_like(z_t, *host_rates(bridge, t))
     s = score(bridge, z_t, z_0, z_T, t)

@@ -25,8 +25,18 @@ class Parameterisation:
     encode: Weights
 
     def z0(self, output: Tensor, z_t: Tensor, z_T: Tensor, t, bridge: Bridge) -> Tensor:
-        """``z_0`` predicted by ``output``; ``t`` scalar or [batch]. Not defined where the output carries no ``z_0``."""
-        p, q, r = scalars_like(output, *self.decode(bridge, torch.as_tensor(t, dtype=torch.float64)))
+        """``z_0`` predicted by ``output``; ``t`` scalar or [batch].
+
+        Raises ValueError at times where the output does not determine ``z_0``: 0, and for ``eps`` also T.
+        """
+        t = torch.as_tensor(t, dtype=torch.float64)
+        weights = self.decode(bridge, t)
+        if not all(bool(torch.isfinite(w).all()) for w in weights) or bool((weights[0] == 0).any()):
+            raise ValueError(
+                f"a network output of kind {self.name!r} does not determine z_0 at t = {t.tolist()}; "
+                f"start below T or end above 0, or use another parameterisation"
+            )
+        p, q, r = scalars_like(output, *weights)
         return (output - q * z_t - r * z_T) / p
 
     def target(self, z_0: Tensor, z_t: Tensor, z_T: Tensor, t, bridge: Bridge) -> Tensor:
@@ -50,9 +60,11 @@ def _eps(bridge: Bridge, t: Tensor):
 
 
 def _v(bridge: Bridge, t: Tensor):
-    a, b, c = bridge.coefficients(t)
-    n = torch.hypot(a, c)
-    return -n / c, a / (n * c), -a * b / (n * c)
+    """``(-n/c, a/(n c), -a b/(n c))``. ``a/c^2 = alpha/sigma^2`` makes it finite at T, where ``v = -z_0``."""
+    a, b, _ = bridge.coefficients(t)
+    ratio = bridge.alpha(t) / bridge.sigma(t).square()
+    n_over_c = (1 + a * ratio).sqrt()
+    return -n_over_c, ratio / n_over_c, -b * ratio / n_over_c
 
 
 def _constant(p: float, q: float, r: float) -> Weights:

@@ -9,6 +9,7 @@ Notation: FrameBridge (eqs. 2 to 5 and 12). A diffusion ``q(z_t | z_0) = N(alpha
 ``log alpha``, ``rho^2`` and ``rho_T^2 - rho^2`` (the variance still to come).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,7 +25,8 @@ def checked_time(t) -> Tensor:
     if t.numel() and not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(
             f"bridge times lie in [0, 1] (0 = data, 1 = prior), got values in "
-            f"[{t.min().item():.6g}, {t.max().item():.6g}]; use `core.bridges.times` or AqueductBridgeTimes to make them"
+            f"[{t.min().item():.6g}, {t.max().item():.6g}]; use `core.bridges.times` or AqueductBridgeTimes to make "
+            f"them"
         )
     return t
 
@@ -92,12 +94,15 @@ def _brownian_like(kind: str, constants: dict[str, float], var_end: float) -> Br
 
 def _positive(**constants: float) -> None:
     for name, value in constants.items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def bridge_gmax(beta_min: float = 0.01, beta_max: float = 50.0) -> Bridge:
-    """Bridge-gmax: ``alpha = 1``, ``g^2(t) = beta_min + t (beta_max - beta_min)``. FrameBridge appendix C.3, Bridge-TTS."""
+    """Bridge-gmax: ``alpha = 1``, ``g^2(t) = beta_min + t (beta_max - beta_min)``.
+
+    Source: FrameBridge appendix C.3, Bridge-TTS.
+    """
     _positive(beta_min=beta_min, beta_max=beta_max)
     if beta_max < beta_min:
         raise ValueError(f"beta_max must be at least beta_min = {beta_min}, got {beta_max}")
@@ -112,7 +117,7 @@ def bridge_gmax(beta_min: float = 0.01, beta_max: float = 50.0) -> Bridge:
 
 
 def brownian(variance: float = 1.0) -> Bridge:
-    """Brownian bridge: ``a = 1 - t``, ``b = t``, ``c^2 = 2 s t (1 - t)`` with ``s = variance``. BBDM eq. 4, EBDM eq. 3."""
+    """Brownian bridge: ``a = 1 - t``, ``b = t``, ``c^2 = 2 s t (1 - t)``, ``s = variance``. BBDM eq. 4, EBDM eq. 3."""
     _positive(variance=variance)
     return _brownian_like("brownian", {"variance": variance}, 2.0 * variance)
 
@@ -124,9 +129,12 @@ def lbm(noise: float = 0.005) -> Bridge:
 
 
 def vp(beta_min: float = 0.1, beta_d: float = 2.0) -> Bridge:
-    """Variance preserving: ``alpha = exp(-p/2)``, ``rho^2 = exp(p) - 1``, ``p = beta_d t^2/2 + beta_min t``. DDBM table 1, DBIM."""
+    """Variance preserving: ``alpha = exp(-p/2)``, ``rho^2 = exp(p) - 1``, ``p = beta_d t^2/2 + beta_min t``.
+
+    Source: DDBM table 1, DBIM.
+    """
     _positive(beta_min=beta_min)
-    if beta_d < 0:
+    if not 0 <= beta_d < math.inf:
         raise ValueError(f"beta_d must not be negative, got {beta_d}")
 
     def exponent(t: Tensor) -> Tensor:

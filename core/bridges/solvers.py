@@ -43,6 +43,8 @@ def choose_solver(name: str, eta: float | None) -> tuple[Solver, float]:
         return solver, solver.eta
     if not solver.eta_free and eta != solver.eta:
         raise ValueError(f"solver {name!r} has eta = {solver.eta}, got {eta}; dbim-1 takes any eta in [0, 1]")
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta lies in [0, 1] (0: no noise after the first step, 1: SDE), got {eta}")
     return solver, eta
 
 
@@ -94,7 +96,9 @@ def sample_bridge(
     raise AssertionError("a checked schedule ends in 0")
 
 
-def _apply(w: StepWeights, z: Tensor, z0_hat: Tensor, prior: Tensor, past: list[Tensor], earlier: list[Tensor]) -> Tensor:
+def _apply(
+    w: StepWeights, z: Tensor, z0_hat: Tensor, prior: Tensor, past: list[Tensor], earlier: list[Tensor]
+) -> Tensor:
     z = w.state.to(z) * z + w.data.to(z) * z0_hat + w.prior.to(z) * prior
     for weight, prediction in zip(earlier, past, strict=True):
         z = z + weight.to(z) * prediction

@@ -42,11 +42,17 @@ def step_weights(bridge: Bridge, s, t, eta: float) -> StepWeights:
     _, rest_s = bridge.snr_share(s)
     var_eta = torch.where(rest_s > 0, torch.full_like(rest_s, eta * eta), torch.ones_like(rest_s))
     r = bridge.var_ratio(t) / bridge.var_ratio(s)
-    gone = (bridge.var_ahead(t) - bridge.var_ahead(s)) / bridge.var_ratio(s)  # 1 - r
+    gone = _share_gone(bridge, s, t)
     left = torch.where(rest_s > 0, (1 - var_eta) * gone / rest_s, torch.zeros_like(gone))
     state = bridge.sigma(t) / bridge.sigma(s) * (left + r).sqrt()
     std = bridge.sigma(t) * (var_eta * gone).sqrt()
     return StepWeights(state, a_t - state * a_s, b_t - state * b_s, std)
+
+
+def _share_gone(bridge: Bridge, s: Tensor, t: Tensor) -> Tensor:
+    """``1 - rho_t^2 / rho_s^2``, from whichever of ``rho^2`` and ``rho_T^2 - rho^2`` is small: neither end cancels."""
+    past, ahead = bridge.var_ratio(s), bridge.var_ahead(s)
+    return torch.where(past < ahead, past - bridge.var_ratio(t), bridge.var_ahead(t) - ahead) / past
 
 
 def multistep_weights(bridge: Bridge, s, t, history: list[Tensor]) -> tuple[StepWeights, list[Tensor]]:
@@ -114,6 +120,4 @@ def bbdm_step_weights(bridge: Bridge, s, t, eta: float) -> StepWeights:
     Source: BBDM eq. 14 and its released sampler.
     """
     full = step_weights(bridge, s, t, 1.0)
-    if eta < 0:
-        raise ValueError(f"eta must not be negative, got {eta}")
     return StepWeights(full.state, full.data, full.prior, eta * full.std)
