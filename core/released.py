@@ -72,7 +72,7 @@ def _bridge(title: str, layout: InputLayout, **settings) -> Released:
         "parameterisation": "psi",
         "precondition": "frame_index",
         "layout": vars(layout),
-        "sampling": {"solver": "sde", "spacing": "trailing", "guidance": 7.0},
+        "sampling": {"solver": "sde", "spacing": "inclusive", "guidance": 7.0},
     }
     return Released(title, "model", LatteVideo, arguments, {**common, **settings})
 

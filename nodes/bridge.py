@@ -36,9 +36,9 @@ CONSTANTS = {
     "lbm_noise": ("lbm", "noise", 0.005, "lbm: k in c = k sqrt(t (1 - t)), latent units. LBM: 0.005"),
 }  # fmt: skip
 SPACING_TOOLTIP = (
-    "Where the model is evaluated. uniform: equal steps from the prior. trailing: FrameBridge's released spacing, for "
-    "its files (starts just below the prior; not for SNR-aligned models). half_log_snr: equal steps in log(a/c), good "
-    "for dbim. karras: dense near the video end"
+    "Where the model is evaluated. uniform: equal steps from the prior. trailing (CogVideoX), inclusive (Latte): as "
+    "FrameBridge's released models are sampled, with sde; they start just below the prior, not for SNR-aligned models. "
+    "half_log_snr: equal steps in log(a/c), good for dbim. karras: dense near the video end"
 )
 SOLVER_TOOLTIP = (
     "sde: first-order SDE, FrameBridge's choice. ode: the same without noise after the first step. dbim-1: between the "

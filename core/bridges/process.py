@@ -47,6 +47,10 @@ class Bridge:
     var_ratio: TimeFunction = field(compare=False, repr=False)
     var_ahead: TimeFunction = field(compare=False, repr=False)
 
+    def __str__(self) -> str:
+        constants = ", ".join(f"{name} {value:g}" for name, value in self.constants)
+        return f"{self.kind} ({constants})"
+
     def alpha(self, t) -> Tensor:
         """Signal scale ``alpha_t`` of the unpinned diffusion."""
         return self.log_alpha(checked_time(t)).exp()

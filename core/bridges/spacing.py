@@ -14,8 +14,9 @@ RATIO_MIN, RATIO_MAX = 0.002, 80.0  # ... which never cover less than EDM's rang
 def times(bridge: Bridge, steps: int, spacing: str = "uniform") -> Tensor:
     """Bridge times, float64 ``[steps + 1]``, descending, last 0. ``steps`` is the number of network evaluations.
 
-    ``uniform``: from T in equal steps. ``trailing``: FrameBridge's released spacing, ``i/1001`` with i from 1000 down
-    in equal steps, so it starts just below T without noise. ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM).
+    ``uniform``: from T in equal steps. ``trailing`` and ``inclusive``: the spacings FrameBridge's released models were
+    sampled with, ``t_i = (i + 1)/1001``: i from 999 down in equal steps (CogVideoX), or from 999 to 0, both included
+    (Latte). They start just below T, without noise. ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM).
     ``karras``: T, then the Karras rho = 7 spacing of ``c/a``.
 
     Raises ValueError for fewer than one step or an unknown spacing.
@@ -33,10 +34,20 @@ def _uniform(bridge: Bridge, steps: int) -> Tensor:
 
 
 def _trailing(bridge: Bridge, steps: int) -> Tensor:
-    """Source: FrameBridge's released sampler, N = 1000, t_i = (i + 1)/(N + 1)."""
-    if steps > 1000:
-        raise ValueError(f"trailing spacing picks from 1000 indices, got {steps} steps")
-    return torch.round(1000 - torch.arange(steps, dtype=torch.float64) * 1000 / steps) / 1001
+    """Source: FrameBridge's released CogVideoX sampler."""
+    return _at_indices(torch.arange(steps, 0, -1, dtype=torch.float64) * (1000 / steps) - 1)
+
+
+def _inclusive(bridge: Bridge, steps: int) -> Tensor:
+    """Source: FrameBridge's released Latte sampler."""
+    return _at_indices(torch.linspace(999, 0, steps, dtype=torch.float64))
+
+
+def _at_indices(indices: Tensor) -> Tensor:
+    """``(i + 1)/1001`` of the nearest whole indices, of which there are 1000."""
+    if len(indices) > 1000:
+        raise ValueError(f"this spacing picks from 1000 indices, got {len(indices)} steps")
+    return (indices.round() + 1) / 1001
 
 
 def _after_T(bridge: Bridge, inner: Tensor) -> Tensor:
@@ -62,7 +73,13 @@ def _karras(bridge: Bridge, steps: int, rho: float = 7.0) -> Tensor:
     return _after_T(bridge, time_of_half_log_snr(bridge, -ratio.log()))
 
 
-SPACINGS = {"uniform": _uniform, "trailing": _trailing, "half_log_snr": _half_log_snr, "karras": _karras}
+SPACINGS = {
+    "uniform": _uniform,
+    "trailing": _trailing,
+    "inclusive": _inclusive,
+    "half_log_snr": _half_log_snr,
+    "karras": _karras,
+}
 
 
 def time_of_half_log_snr(bridge: Bridge, value: Tensor) -> Tensor:

@@ -61,8 +61,7 @@ def _axes(draw: ImageDraw.ImageDraw, frame: _Frame, font, scale: int) -> None:
 
 
 def _legend(draw: ImageDraw.ImageDraw, font, scale: int, bridge: Bridge, noise_max: float) -> None:
-    constants = ", ".join(f"{name} {value:g}" for name, value in bridge.constants)
-    draw.text((50 * scale, 8 * scale), f"{bridge.kind} ({constants})", fill=INK, font=font)
+    draw.text((50 * scale, 8 * scale), str(bridge), fill=INK, font=font)
     x = 50 * scale
     for name, colour in COLOURS.items():
         label = f"{name}, max {noise_max:.3g}" if name.startswith("c") else name

@@ -95,7 +95,10 @@ def check_bridge(model_wrap, bridge: Bridge) -> None:
 
 
 def _check_start(times, model_wrap, solver: str, eta: float | None) -> None:
-    """A schedule that starts below T (trailing) begins without noise; raises ValueError where none would ever come."""
+    """A schedule that starts below T (trailing, inclusive) begins without noise.
+
+    Raises ValueError where none would ever come.
+    """
     if times[0] == 1:
         return
     aligned = model_wrap.model_options.get("transformer_options", {}).get(ALIGNED_KEY) is not None

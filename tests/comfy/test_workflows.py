@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from aqueduct.core.training.digits import DIRECTIONS
 from aqueduct.scripts import _shipped
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input, to_prompt
@@ -30,13 +31,18 @@ def frames_of(path: Path) -> np.ndarray:
     return np.stack(frames) / 255
 
 
-def travel(frames: np.ndarray) -> np.ndarray:
-    """(x, y) from the first frame's centroid to the last's, in pixels of the 32-pixel model."""
+def shown_motion(frames: np.ndarray) -> str:
+    """The one of the eight directions nearest to the way from the first frame's centroid to the last's.
+
+    Also asserts that the way is long enough to have one: 3 pixels of the 32-pixel model, of 10.5 in truth.
+    """
     height, width = frames.shape[1:]
     y, x = np.mgrid[:height, :width]
     weight = np.where(frames > 0.15, frames, 0)
     places = np.stack([(weight * x).sum((1, 2)), (weight * y).sum((1, 2))], axis=1) / weight.sum((1, 2))[:, None]
-    return (places[-1] - places[0]) * 32 / width
+    way = (places[-1] - places[0]) * 32 / width
+    assert np.hypot(*way) > 3
+    return DIRECTIONS[round(np.arctan2(way[1], way[0]) / (np.pi / 4)) % len(DIRECTIONS)]
 
 
 def test_every_workflow_is_run_by_a_test_below():
@@ -58,22 +64,18 @@ def test_framebridge_moves_the_digit_as_asked(server, tmp_path):
     prompt = _shipped.prepare("framebridge", server)
     frames = frames_of(run_and_fetch(server, prompt, "Video", tmp_path))
     assert frames.shape == (8, 256, 256)
-    x, y = travel(frames)
-    assert x > 4
-    assert y < -4
+    assert shown_motion(frames) == "up-right"
     with Image.open(_shipped.ROOT / "models" / "held_out_digits.png") as strip:
         digit = np.asarray(strip.convert("L").crop((96, 0, 128, 32)), dtype=float) / 255
     assert np.abs(frames[0, ::8, ::8] - digit).mean() < 0.02
 
 
-def test_framebridge_follows_another_motion_and_another_seed_repeats_it(server, tmp_path):
+def test_framebridge_follows_another_motion(server, tmp_path):
     prompt = _shipped.prepare("framebridge", server)
     set_input(prompt, "Motion", "motion", "left")
     set_input(prompt, "RandomNoise", "noise_seed", 7)
     frames = frames_of(run_and_fetch(server, prompt, "Video", tmp_path))
-    x, y = travel(frames)
-    assert x < -5
-    assert abs(y) < 2
+    assert shown_motion(frames) == "left"
 
 
 def test_the_neural_prior_and_its_bridge_agree_on_the_motion(server, tmp_path):
@@ -82,9 +84,8 @@ def test_the_neural_prior_and_its_bridge_agree_on_the_motion(server, tmp_path):
     for title in ("Neural prior", "Video"):
         (node,) = find_nodes(prompt, title)
         (entry,) = outputs[node]["images"]
-        x, y = travel(frames_of(server.download(entry, tmp_path / entry["filename"])))
-        assert x < -4, title
-        assert abs(y) < 2, title
+        frames = frames_of(server.download(entry, tmp_path / entry["filename"]))
+        assert shown_motion(frames) == "left", title
 
 
 def test_a_users_image_takes_the_place_of_the_example(server, tmp_path):

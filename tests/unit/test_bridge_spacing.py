@@ -19,7 +19,7 @@ def test_every_spacing_is_a_valid_schedule_of_as_many_evaluations(bridge, spacin
         made = times(bridge, steps, spacing)
         assert made.dtype == torch.float64 and made.shape == (steps + 1,)
         assert torch.equal(checked_times(made), made)
-        assert made[0] == (1000 / 1001 if spacing == "trailing" else 1.0)
+        assert made[0] == (1000 / 1001 if spacing in ("trailing", "inclusive") else 1.0)
 
 
 def test_uniform_is_the_default_and_is_even():
@@ -31,6 +31,17 @@ def test_trailing_is_framebridges_released_spacing(steps):
     """Oracle: trailing indices ``round(arange(N, 0, -N/steps)) - 1`` of N = 1000, at times ``(i + 1)/(N + 1)``."""
     index = np.round(np.arange(1000, 0, -1000 / steps)).astype(np.int64)[:steps] - 1
     np.testing.assert_allclose(times(bridge_gmax(), steps, "trailing")[:-1].numpy(), (index + 1) / 1001, rtol=1e-15)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 50, 1000])
+def test_inclusive_visits_both_ends_of_the_latte_release(steps):
+    """Oracle: the nearest of 1000 indices to an even division of [0, 999], at times ``(i + 1)/1001``."""
+    index = [999 - 999 * k / max(steps - 1, 1) for k in range(steps)]
+    made = times(bridge_gmax(), steps, "inclusive")[:-1]
+    assert ((made * 1001 - 1) - torch.tensor(index)).abs().max() <= 0.5 + 1e-9
+    assert made[-1] == (1 / 1001 if steps > 1 else 1000 / 1001)
+    whole = made * 1001
+    assert torch.allclose(whole, whole.round(), rtol=0, atol=1e-9)
 
 
 @every_bridge

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from aqueduct.core.metrics.frechet import frechet_distance
 from aqueduct.core.metrics.identity import nearest_digit, similarity_to_input
 from aqueduct.core.metrics.tracking import centroid_error, centroids, shown_direction
@@ -42,7 +43,7 @@ def test_true_clips_show_their_direction(world, clips):
 
 
 def test_another_direction_is_recognised_as_that_direction(world, clips):
-    """The same digits and starts moved a quarter turn on: every clip is read as what it shows, not as what was asked."""
+    """The same digits and starts, moved a quarter turn on: a clip is read as what it shows, not as what was asked."""
     turned = (clips.direction + 2) % len(DIRECTIONS)
     shown = world.clips(clips.digit, turned, clips.centres[:, 0])
     distance = (shown.centres - clips.centres).norm(dim=-1).mean(1)
