@@ -35,11 +35,14 @@ def table(result: dict) -> str:
         "|---|" + "---|" * (len(COLUMNS) + 1),
     ]
     lines += [_row(name, values) for name, values in result["headline"].items()]
+    budgets = [f"{row}: {t['steps']} steps, final loss {t['final_loss']:.4f}" for row, t in result["training"].items()]
     accuracy = result["classifier_accuracy_on_truth"]
     lines += [
         "",
         f"FVD floor (other true clips): {result['fvd_floor']:.2f}. The feature classifier is right on true held-out "
         f"clips in {accuracy['direction']:.1%} (direction) and {accuracy['digit']:.1%} (digit).",
+        "",
+        "Training (batch 32, seed in the files): " + "; ".join(budgets) + ".",
         NOTES,
         f"## Quality against evaluations ({result['sweep_clips']} clips)",
         "",

@@ -24,6 +24,7 @@ import torch
 from _digits import generate, load_model, measure, prior_clip
 from _report import figure, table
 
+from aqueduct.core.checkpoints import read_config
 from aqueduct.core.metrics.video_classifier import VideoClassifier, classification_loss
 from aqueduct.core.training.digits import MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, train
@@ -35,6 +36,8 @@ ROWS = {
     "I2V diffusion, same size": ("diffusion_digits", ("ancestral", "ddim")),
     "Fine-tuned with SAF": ("saf_digits", ("sde",)),
     "Fine-tuned without SAF": ("no_saf_digits", ("sde",)),
+    "FrameBridge, trained on (shipped)": ("framebridge_long_digits", ("sde", "ode")),
+    "FrameBridge-NP, trained on (shipped)": ("framebridge_np_long_digits", ("sde", "ode")),
 }
 EVALUATIONS = (2, 5, 10, 20, 50)
 HEADLINE = 20
@@ -70,7 +73,7 @@ def main() -> None:
     parser.add_argument("--sweep-clips", type=int, default=96, help="held-out clips of the sweep over evaluations")
     parser.add_argument("--seed", type=int, default=1234)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="rows whose name contains one of these words")
+    parser.add_argument("--only", nargs="*", help="measure the rows of these runs and keep the others' numbers")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     glyphs, labels = load_glyphs(held_out=True)
@@ -78,14 +81,13 @@ def main() -> None:
     clips = world.sample(options.clips, torch.Generator().manual_seed(options.seed))
     few = world.sample(options.sweep_clips, torch.Generator().manual_seed(options.seed + 1))
     classifier = trained_classifier(options.runs)
-    result = {
+    result = previous({
         "command": "python3 benchmarks/framebridge.py",
-        "torch": torch.__version__, "machine": f"{platform.machine()}, {options.threads} threads, CPU",
+        "torch": torch.__version__, "machine": f"{platform.machine()}, CPU",
         "held_out_scans": len(glyphs), "clips": options.clips, "sweep_clips": options.sweep_clips,
         "seed": options.seed, "headline_evaluations": HEADLINE,
         "classifier_accuracy_on_truth": classifier_accuracy(classifier, clips, labels),
-        "headline": {}, "sweep": {},
-    }  # fmt: skip
+    })  # fmt: skip
 
     def judge(video, of):
         return measure(video, of, world, labels, classifier)
@@ -96,7 +98,7 @@ def main() -> None:
     result["fvd_floor"] = measure(again.video, clips, world, labels, classifier)["fvd"]
     result["headline"]["Still image"] = judge(still, clips)
     for row, (run, solvers) in ROWS.items():
-        if options.only and not any(word in row for word in options.only):
+        if options.only and run not in options.only:
             continue
         model = load_model(options.runs, run)
         if model.prior is not None:
@@ -105,22 +107,40 @@ def main() -> None:
         started = time.monotonic()
         result["headline"][row] = judge(generate(model, clips, solvers[0], HEADLINE, options.seed), clips)
         result["headline"][row]["seconds"] = round(time.monotonic() - started, 1)
+        result["training"][row] = read_config(options.runs / f"{run}.safetensors")["training"]
         print(row, result["headline"][row], flush=True)
         for solver in solvers:
             result["sweep"][f"{row}, {solver}"] = {
                 steps: judge(generate(model, few, solver, steps, options.seed), few) for steps in EVALUATIONS
             }
             print(row, solver, "done", flush=True)
-    write(result)
+        write(result)
+
+
+def previous(settings: dict) -> dict:
+    """The rows measured so far under the same settings, so that `--only` adds to them; without any, a new result."""
+    path = HERE / "results" / "framebridge.json"
+    if path.exists():
+        old = json.loads(path.read_text())
+        if all(old.get(key) == value for key, value in settings.items()):
+            return old
+    return settings | {"headline": {}, "sweep": {}, "training": {}}
 
 
 def write(result: dict) -> None:
+    """JSON, table and plot, rows in the order of ROWS."""
     folder = HERE / "results"
     folder.mkdir(exist_ok=True)
+    order = ["Truth", "Still image", "Neural prior alone", *ROWS]
+    result["headline"] = {row: result["headline"][row] for row in order if row in result["headline"]}
+    result["sweep"] = {
+        key: result["sweep"][key]
+        for key in (f"{row}, {solver}" for row, (_, solvers) in ROWS.items() for solver in solvers)
+        if key in result["sweep"]
+    }
     (folder / "framebridge.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "framebridge.md").write_text(table(result))
     figure(result, folder / "framebridge.png")
-    print((folder / "framebridge.md").read_text())
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def _uniform(bridge: Bridge, steps: int) -> Tensor:
 
 def _trailing(bridge: Bridge, steps: int) -> Tensor:
     """Source: FrameBridge's released CogVideoX sampler."""
-    return _at_indices(torch.arange(steps, 0, -1, dtype=torch.float64) * (1000 / steps) - 1)
+    return _at_indices(torch.round(torch.arange(steps, 0, -1, dtype=torch.float64) * (1000 / steps)) - 1)
 
 
 def _inclusive(bridge: Bridge, steps: int) -> Tensor:

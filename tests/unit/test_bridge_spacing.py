@@ -26,7 +26,7 @@ def test_uniform_is_the_default_and_is_even():
     assert times(vp(), 4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-@pytest.mark.parametrize("steps", [1, 7, 50, 1000])
+@pytest.mark.parametrize("steps", [1, 7, 16, 50, 1000])
 def test_trailing_is_framebridges_released_spacing(steps):
     """Oracle: trailing indices ``round(arange(N, 0, -N/steps)) - 1`` of N = 1000, at times ``(i + 1)/(N + 1)``."""
     index = np.round(np.arange(1000, 0, -1000 / steps)).astype(np.int64)[:steps] - 1
