@@ -58,7 +58,7 @@ def default_targets(fast: bool, arguments: list[str]) -> list[str]:
 
 def run(environment: Environment, *arguments: str) -> int:
     """Run the environment's Python in the checkout to its end, also when stopped: the tests must stop their server."""
-    # One thread: the tensors are small, and two threads that wait for each other cost ten times as much on a busy machine.
+    # One thread: the tensors are small, and threads that wait for each other cost ten times as much on a busy machine.
     variables = {"OMP_NUM_THREADS": "1", **os.environ, "COMFYUI_PATH": str(environment.comfyui)}
     process = subprocess.Popen([environment.python, *arguments], cwd=ROOT, env=variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
