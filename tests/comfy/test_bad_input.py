@@ -340,7 +340,7 @@ def test_a_bridge_in_a_stock_sampler_on_our_times(bridge_model):
 def test_the_sampler_of_another_bridge(bridge_model, host):
     with refused("bridge-gmax", "brownian", "wire the same AQUEDUCT_BRIDGE to both"):
         sample(bridge_model, bridge=brownian())
-    with refused("50.0", "20.0", "wire the same"):
+    with refused("beta_max 50)", "beta_max 20)", "wire the same"):
         sample(bridge_model, bridge=bridge_gmax(beta_max=20.0))
     aligned = run_one("AqueductSNRAlign", model=host.model, bridge=brownian())
     with refused("bridge-gmax", "brownian", "wire the same"):
