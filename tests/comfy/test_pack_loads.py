@@ -1,13 +1,32 @@
 """The pack as a user's ComfyUI sees it: loaded quietly and quickly, with every input explained."""
 
-import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_IMPORT_SECONDS = 0.2
+MAX_IMPORT_SHARE = 0.03  # of what ComfyUI itself takes to import: less than 0.2 s of 5.3 s where it was measured
+MEASURE_IMPORT = """
+import asyncio, importlib.util, sys, time
+comfyui, loader = sys.argv[1:]
+sys.argv = ["main.py", "--cpu"]
+sys.path.insert(0, comfyui)
+began = time.process_time()
+import comfy.options
+comfy.options.enable_args_parsing()
+import comfy_api.latest, nodes
+ready = time.process_time()
+spec = importlib.util.spec_from_file_location("_pack", loader)
+scripts = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(scripts)
+async def load():
+    extension = await scripts.load_pack().comfy_entrypoint()
+    return [node.GET_SCHEMA() for node in await extension.get_node_list()]
+assert asyncio.run(load())
+print((time.process_time() - ready) / (ready - began))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +48,14 @@ def test_loading_says_nothing_but_the_import_time(server):
     assert "seconds:" in lines[0]  # a failed import reads "seconds (IMPORT FAILED):"
 
 
-def test_import_is_quick(server):
-    [line] = lines_about_the_pack(server)
-    seconds = float(re.match(r"\s*([\d.]+) seconds", line)[1])
-    assert seconds < MAX_IMPORT_SECONDS
+def test_import_is_quick(comfyui_path):
+    """Processor time of entry point and schemas as a share of ComfyUI's own import, in one process: 0.9 % when written.
+
+    A share, because a busy machine slows both alike; about 0.05 s where ComfyUI took 5.3 s.
+    """
+    command = [sys.executable, "-c", MEASURE_IMPORT, str(comfyui_path), str(ROOT / "scripts" / "_pack.py")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert float(printed.splitlines()[-1]) < MAX_IMPORT_SHARE
 
 
 def test_nodes_come_from_the_dashed_folder(server, pack_nodes):
