@@ -50,7 +50,7 @@ class Recipe:
 
 
 _TRAIN_ON = LoopSettings(steps=1750, learning_rate=8e-4, warmup=20)
-_FINE_TUNE = LoopSettings(steps=300, learning_rate=5e-4, warmup=20)
+_FINE_TUNE = LoopSettings(steps=1000, learning_rate=5e-4, warmup=20)
 RECIPES = {
     "framebridge_digits": Recipe("(a) FrameBridge, replicated prior"),
     "framebridge_long_digits": Recipe(

@@ -51,11 +51,12 @@ def test_loading_says_nothing_but_the_import_time(server):
 def test_import_is_quick(comfyui_path):
     """Processor time of entry point and schemas as a share of ComfyUI's own import, in one process: 0.9 % when written.
 
-    A share, because a busy machine slows both alike; about 0.05 s where ComfyUI took 5.3 s.
+    A share, because a busy machine slows both alike; about 0.05 s where ComfyUI took 5.3 s. The second of two runs: in
+    a fresh checkout the first one compiles the pack's sources, as Python does once.
     """
     command = [sys.executable, "-c", MEASURE_IMPORT, str(comfyui_path), str(ROOT / "scripts" / "_pack.py")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert float(printed.splitlines()[-1]) < MAX_IMPORT_SHARE
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2)]
+    assert float(runs[1].splitlines()[-1]) < MAX_IMPORT_SHARE
 
 
 def test_nodes_come_from_the_dashed_folder(server, pack_nodes):
