@@ -1,5 +1,6 @@
 """The pack as a user's ComfyUI sees it: loaded quietly and quickly, with every input explained."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,7 @@ def pack_nodes(server) -> dict[str, dict]:
 
 
 def lines_about_the_pack(server) -> list[str]:
-    mentions = (server.pack_name, str(ROOT), "Aqueduct")
+    mentions = (server.pack_name, f"{ROOT}{os.sep}", "Aqueduct")
     return [line for line in server.log().splitlines() if any(name in line for name in mentions)]
 
 

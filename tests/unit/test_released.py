@@ -225,7 +225,7 @@ def test_sampling(files, name, steps):
     sampled = sample_bridge(denoiser, z_T, schedule, bridge, solver, noise_sampler=lambda s, t: noise)
 
     evaluated = [(y, round(timestep.item(), 3)) for _, timestep, y, _ in recorder.calls]
-    assert evaluated == [(101, 999), (2, 999), (101, 499), (2, 499)][: 2 * steps]
+    assert evaluated == [(101, 999), (2, 999), (101, 0), (2, 0)][: 2 * steps]  # from 999 to 0, both included
     for joined, *_ in recorder.calls:
         assert joined.shape == (1, 8 if name == WITH_PRIOR else 4, 17, 32, 32)
         # the clean first frame on every channel group of the frame before the clip, for both branches
