@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run a shipped workflow on a real ComfyUI and leave its pictures in a folder.
+"""Run shipped workflows on a real ComfyUI and leave their pictures in a folder.
 
 Sets up whatever is missing; needs nothing but Python 3.10 or newer.
 """
@@ -19,7 +19,7 @@ from aqueduct.scripts._console import HouseError, readable_errors, step
 from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
 
-DEFAULT_WORKFLOW = "framebridge"
+DEFAULT_WORKFLOWS = ["framebridge", "framebridge_neural_prior"]
 
 
 def main() -> None:
@@ -29,22 +29,26 @@ def main() -> None:
         return
     if options.image and not options.image.is_file():
         raise HouseError(f"{options.image} is no file")
-    _shipped.load(options.workflow)  # a misspelt name should fail before minutes of set-up
+    workflows = options.workflow or DEFAULT_WORKFLOWS
+    for workflow in workflows:
+        _shipped.load(workflow)  # a misspelt name should fail before minutes of set-up
     environment = prepare(tools=False)
     with ExitStack() as stack:
         with step(f"Starting ComfyUI from {environment.comfyui}"):
             server = stack.enter_context(start_server(environment, options))
-        made = run_workflow(server, environment, options.workflow, None, options.output)
-        if options.image:
-            made += run_workflow(server, environment, options.workflow, options.image, options.output)
+        made = []
+        for workflow in workflows:
+            for image in [None, options.image] if options.image else [None]:
+                made += run_workflow(server, environment, workflow, image, options.output)
     print("\n".join(str(path) for path in made))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workflow", default=DEFAULT_WORKFLOW, help=f"which one (default {DEFAULT_WORKFLOW})")
+    default = " and ".join(DEFAULT_WORKFLOWS)
+    parser.add_argument("--workflow", nargs="+", metavar="NAME", help=f"which ones (default {default})")
     parser.add_argument("--list", action="store_true", help="list the shipped workflows and stop")
-    parser.add_argument("--image", type=Path, help="run a second time, on this image")
+    parser.add_argument("--image", type=Path, help="run each a second time, on this image")
     parser.add_argument("--output", type=Path, default=Path("aqueduct_demo"), help="folder (default ./aqueduct_demo)")
     parser.add_argument("--port", type=int, help="port of the server (default: a free one)")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use the accelerator it finds")
