@@ -28,8 +28,9 @@ Queue it as it is: model and image come with the pack.
 """
 PRIOR_NOTE = """## A better start: the neural prior
 
-The **neural prior** guesses the whole clip in one step (left picture). The bridge then starts from the guess instead of
-a still and only corrects it (right picture).
+The **neural prior** guesses the whole clip in one step (*Neural prior*). The bridge then starts from the guess instead
+of a still and only corrects it (*Video*). *Load Neural Prior* reads a prior from a file of its own or, as here, from the
+bridge's file; *Load Bridge Model* also hands out the prior of its file directly.
 """
 HOST_NOTE = """## Any image-to-video model as a bridge
 
@@ -102,7 +103,8 @@ def framebridge_neural_prior(info: dict) -> Graph:
     latent = example(g, loader)
     positive = g.add("AqueductMotionClass", (720, 90), title="Motion", motion="left")
     negative = g.add("AqueductMotionClass", (720, 250), title="No motion (for CFG)", motion="none")
-    prior = g.add("AqueductNeuralPrior", (720, 420), prior=loader["prior"], latent=latent[0], conditioning=positive[0])
+    network = g.add("AqueductLoadNeuralPrior", (400, 320), file="framebridge_np_digits.safetensors")
+    prior = g.add("AqueductNeuralPrior", (760, 420), prior=network[0], latent=latent[0], conditioning=positive[0])
     _, sampled = sampling(
         g, loader["model"], loader["bridge"], positive[0], negative[0], prior[0], cfg=1.0, steps=10, seed=1
     )
