@@ -29,8 +29,8 @@ Queue it as it is: model and image come with the pack.
 PRIOR_NOTE = """## A better start: the neural prior
 
 The **neural prior** guesses the whole clip in one step (*Neural prior*). The bridge then starts from the guess instead
-of a still and only corrects it (*Video*). *Load Neural Prior* reads a prior from a file of its own or, as here, from the
-bridge's file; *Load Bridge Model* also hands out the prior of its file directly.
+of a still and only corrects it (*Video*). *Load Neural Prior* reads a prior from a file of its own or, as here, from
+the bridge's file; *Load Bridge Model* also hands out the prior of its file directly.
 """
 HOST_NOTE = """## Any image-to-video model as a bridge
 
