@@ -40,8 +40,8 @@ def table(result: dict) -> str:
     accuracy = result["classifier_accuracy_on_truth"]
     lines += [
         "",
-        f"FVD between independent sets of true clips: {result['fvd_floor']:.2f}. The feature classifier is right on true held-out "
-        f"clips in {accuracy['direction']:.1%} (direction) and {accuracy['digit']:.1%} (digit).",
+        f"FVD between independent sets of true clips: {result['fvd_floor']:.2f}. The feature classifier is right on "
+        f"true held-out clips in {accuracy['direction']:.1%} (direction) and {accuracy['digit']:.1%} (digit).",
         "",
         "Training (batch 32, seed in the files): " + "; ".join(budgets) + ".",
         NOTES,
