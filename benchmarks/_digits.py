@@ -13,6 +13,7 @@ from aqueduct.core.metrics.frechet import frechet_distance
 from aqueduct.core.metrics.identity import nearest_digit, similarity_to_input
 from aqueduct.core.metrics.tracking import centroid_error, shown_direction
 from aqueduct.core.metrics.video_classifier import VideoClassifier, all_features
+from aqueduct.core.networks.neural_prior import make_prior
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DigitClips, MovingDigits
 
@@ -38,15 +39,6 @@ def load_model(folder: Path, name: str) -> Model:
     return Model(network.float(), VideoBridge.from_config(config, process), prior)
 
 
-def prior_clip(model: Model, first: Tensor, direction: Tensor, frames: int) -> Tensor:
-    """z_T: the still clip, or the neural prior's with the given image as first frame."""
-    if model.prior is None:
-        return first[:, :, None].repeat(1, 1, frames, 1, 1)
-    clip = model.prior(first, direction)
-    clip[:, :, 0] = first
-    return clip
-
-
 @torch.no_grad()
 def generate(model: Model, clips: DigitClips, solver: str, steps: int, seed: int, guidance: float = 1.0) -> Tensor:
     """Clips from the first frames and directions of ``clips``; ``solver`` of the bridge, or "ddim", "ancestral"."""
@@ -60,7 +52,7 @@ def generate(model: Model, clips: DigitClips, solver: str, steps: int, seed: int
 
 def _generate(model: Model, video: Tensor, direction: Tensor, solver: str, steps: int, generator, guidance: float):
     first = video[:, :, 0]
-    z_T = prior_clip(model, first, direction, video.shape[2])
+    z_T = make_prior(model.prior, first, direction, video.shape[2])
     noise = torch.randn(z_T.shape, generator=generator)
     null = torch.full_like(direction, model.network.classes)
     denoiser = model.video.denoiser(model.network, z_T, first, direction, noise)

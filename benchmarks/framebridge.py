@@ -21,11 +21,12 @@ from _pack import load_pack
 load_pack()
 
 import torch
-from _digits import generate, load_model, measure, prior_clip
+from _digits import generate, load_model, measure
 from _report import figure, table
 
 from aqueduct.core.checkpoints import read_config
 from aqueduct.core.metrics.video_classifier import VideoClassifier, classification_loss
+from aqueduct.core.networks.neural_prior import make_prior
 from aqueduct.core.training.digits import MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, train
 
@@ -102,7 +103,7 @@ def main() -> None:
             continue
         model = load_model(options.runs, run)
         if model.prior is not None:
-            guess = prior_clip(model, clips.video[:, :, 0], clips.direction, world.frames)
+            guess = make_prior(model.prior, clips.video[:, :, 0], clips.direction, world.frames)
             result["headline"]["Neural prior alone"] = judge(guess, clips)
         started = time.monotonic()
         result["headline"][row] = judge(generate(model, clips, solvers[0], HEADLINE, options.seed), clips)

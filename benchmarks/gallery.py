@@ -20,9 +20,10 @@ load_pack()
 
 import numpy as np
 import torch
-from _digits import generate, load_model, prior_clip
+from _digits import generate, load_model
 from PIL import Image, ImageDraw, ImageFont
 
+from aqueduct.core.networks.neural_prior import make_prior
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 
 ZOOM, GAP, LABEL = 3, 6, 150
@@ -68,7 +69,7 @@ def main() -> None:
     clips = world.sample(4, torch.Generator().manual_seed(options.seed))
     plain = load_model(options.models, "framebridge_digits")
     refined = load_model(options.models, "framebridge_np_digits")
-    coarse = prior_clip(refined, clips.video[:, :, 0], clips.direction, world.frames)
+    coarse = make_prior(refined.prior, clips.video[:, :, 0], clips.direction, world.frames)
     rows = {
         "truth": clips.video,
         "FrameBridge": generate(plain, clips, "sde", 20, 0),

@@ -22,7 +22,7 @@ from aqueduct.core.bridges.diffusion import CosineDiffusion
 from aqueduct.core.bridges.process import bridge_gmax
 from aqueduct.core.networks.latte import LatteVideo
 from aqueduct.core.networks.layout import InputLayout
-from aqueduct.core.networks.neural_prior import NeuralPrior
+from aqueduct.core.networks.neural_prior import NeuralPrior, make_prior
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, Progress, train
@@ -162,16 +162,6 @@ def make_loss(recipe: Recipe, network: torch.nn.Module, world: MovingDigits, fol
         return z0_loss(prediction, z_0, uniform_weight(recipe.process, t))
 
     return prior_loss if recipe.process is None else loss
-
-
-def make_prior(prior: NeuralPrior | None, first: torch.Tensor, direction: torch.Tensor, frames: int) -> torch.Tensor:
-    """``z_T``: the first frame repeated, or the neural prior's clip with the given image as its first frame."""
-    if prior is None:
-        return first[:, :, None].repeat(1, 1, frames, 1, 1)
-    with torch.no_grad():
-        clip = prior(first, direction)
-    clip[:, :, 0] = first
-    return clip
 
 
 def run(name: str, recipe: Recipe, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The neural prior: a coarse clip from one image, by regression (FrameBridge section 4.4, eq. 8)."""
 
+import torch
 from torch import Tensor, nn
 
 from .latte import LatteVideo
@@ -33,3 +34,14 @@ class NeuralPrior(nn.Module):
         repeated = first_frame[:, :, None].expand(-1, -1, self.frames, -1, -1)
         out = self.network(repeated, y=y)
         return repeated + out if self.residual else out
+
+
+@torch.no_grad()
+def make_prior(prior: NeuralPrior | None, first_frame: Tensor, y: Tensor | None, frames: int) -> Tensor:
+    """``z_T [b, c, frames, h, w]``: the first frame repeated, or with ``prior`` its clip, which then begins with the
+    image itself (the exact posterior mean of that frame)."""
+    if prior is None:
+        return first_frame[:, :, None].repeat(1, 1, frames, 1, 1)
+    clip = prior(first_frame, y)
+    clip[:, :, 0] = first_frame
+    return clip

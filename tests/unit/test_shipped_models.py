@@ -10,6 +10,7 @@ from aqueduct.core import checkpoints
 from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.metrics.identity import nearest_digit
 from aqueduct.core.metrics.tracking import centroid_error, shown_direction
+from aqueduct.core.networks.neural_prior import make_prior
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.scripts._pack import ROOT
@@ -31,10 +32,8 @@ def animate(name: str, clips, steps: int = 5) -> torch.Tensor:
     path = MODELS / name
     network, config = checkpoints.load(path)
     first, direction = clips.video[:, :, 0], clips.direction
-    z_T = first[:, :, None].repeat(1, 1, 8, 1, 1)
-    if "prior" in config["parts"]:
-        z_T = checkpoints.load(path, part="prior")[0].float()(first, direction)
-        z_T[:, :, 0] = first
+    prior = checkpoints.load(path, part="prior")[0].float() if "prior" in config["parts"] else None
+    z_T = make_prior(prior, first, direction, 8)
     video = VideoBridge.from_config(config)
     generator = torch.Generator().manual_seed(0)
     return sample_bridge(
