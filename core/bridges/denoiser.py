@@ -18,7 +18,8 @@ class NetworkDenoiser:
     """A network trained as a bridge, as a denoiser.
 
     ``predict(network_input, timesteps [batch])`` runs the network with whatever else it is conditioned on. ``noise``
-    stands in for the network's input at T under SNR alignment, where ``z_t`` carries no noise of its own.
+    stands in for the network's input where the precondition leaves nothing of it: at T under SNR alignment, where
+    ``z_t`` carries no noise of its own. Every other precondition ignores it.
     """
 
     predict: Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +32,7 @@ class NetworkDenoiser:
     def __call__(self, z_t: Tensor, t) -> Tensor:
         t = torch.as_tensor(t, dtype=torch.float64)
         entering = self.precondition.input(z_t, self.z_T, t, self.bridge)
-        if self.noise is not None and t.dim() == 0 and t == 1:
+        if self.noise is not None and self.precondition.vanishes(t, self.bridge):
             entering = self.noise
         timestep = self.precondition.timestep(self.bridge, t).to(device=z_t.device, dtype=torch.float32)
         output = self.predict(entering, timestep.expand(z_t.shape[0]))

@@ -20,6 +20,10 @@ class Precondition:
     weights: Callable[[Bridge, Tensor], tuple[Tensor, Tensor]]
     timestep: Callable[[Bridge, Tensor], Tensor]
 
+    def vanishes(self, t: Tensor, bridge: Bridge) -> bool:
+        """Whether nothing of ``z_t`` and ``z_T`` enters at the time ``t`` (a scalar)."""
+        return t.dim() == 0 and not any(self.weights(bridge, t))
+
     def input(self, z_t: Tensor, z_T: Tensor, t, bridge: Bridge) -> Tensor:
         p, r = scalars_like(z_t, *self.weights(bridge, torch.as_tensor(t, dtype=torch.float64)))
         return p * z_t + r * z_T

@@ -93,10 +93,6 @@ class BridgeModel(comfy.model_base.BaseModel):
         self.video = VideoBridge.from_config(description)
         self.bridge = self.video.bridge
         self.class_names = description["class_names"]
-        # SNR-aligned inputs vanish at T, where the network was trained on noise
-        self.starts_from_noise = not any(
-            self.video.precondition.weights(self.bridge, torch.ones((), dtype=torch.float64))
-        )
         self.takes_image = description["image_condition"] == "image"
         self.frames = self.diffusion_model.size[0] - self.video.layout.prepend_first_frame
 
@@ -148,7 +144,8 @@ class BridgeModel(comfy.model_base.BaseModel):
         prior=None, image=None, motion_class=None, **_,
     ):  # fmt: skip
         z_t, z_T = self._clips(x, x), self._clips(prior, x)
-        noise = self._clips(transformer_options[STATE_KEY]["noise"], x) if self.starts_from_noise else None
+        state = (transformer_options or {}).get(STATE_KEY)
+        noise = self._clips(state["noise"], x) if state else None
         dtype = self.manual_cast_dtype or self.get_dtype()
 
         def network(entering, timesteps, y):

@@ -240,6 +240,18 @@ def test_noise_stands_in_for_the_network_input_at_T_only():
     torch.testing.assert_close(seen[1], (z_t - b * z_T) / torch.hypot(a, c))
 
 
+@pytest.mark.parametrize("name", [name for name in PRECONDITIONS if name != "aligned_cosine"])
+def test_noise_stands_in_for_nothing_where_the_input_does_not_vanish(name):
+    """Oracle: the input at T is a multiple of ``z_T`` for every precondition not aligned, noise given or not."""
+    bridge, seen = bridge_gmax(), []
+    _, z_T, noise, _ = state(bridge, 0.5)
+    for given in (noise, None):
+        conventions = PARAMETERISATIONS["x0"], PRECONDITIONS[name]
+        NetworkDenoiser(lambda x, timestep: seen.append(x) or x, bridge, *conventions, z_T, given)(z_T, 1.0)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.allclose(seen[0] / z_T, (seen[0] / z_T).flatten()[0].expand_as(z_T))
+
+
 # --- the loss ---------------------------------------------------------------------------------------------------------
 
 
