@@ -59,8 +59,9 @@ class Tracks:
     def resampled(self, frames: int) -> "Tracks":
         """The same motion told in ``frames`` frames: linear in time, first on first and last on last.
 
-        Visibility is the nearest frame's (half way, the earlier one's). Next to a frame that hides a point its position, too, is the nearest frame's,
-        so that what stands there for a hidden point (zeros, in some formats) cannot draw a visible one away.
+        Visibility is the nearest frame's (half way, the earlier one's). Next to a frame that hides a point, its
+        position too is the nearest frame's, so that what stands there for a hidden point (zeros, in some formats)
+        cannot draw a visible one away.
         A single frame, of static points, repeats.
         """
         if frames < 1:
