@@ -9,9 +9,9 @@ def extension():
     """Build the extension ComfyUI asks for: the nodes of every module, in menu order."""
     from comfy_api.latest import ComfyExtension
 
-    from . import bridge, conditioning, image, model, prior
+    from . import bridge, conditioning, image, model, prior, track_editor
 
-    modules = (bridge, prior, model, conditioning, image)
+    modules = (bridge, prior, model, conditioning, image, track_editor)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

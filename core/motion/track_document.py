@@ -74,16 +74,21 @@ class TrackDocument:
     drawn: tuple[DrawnTrack, ...] = ()
     pins: tuple[Pin, ...] = ()
 
+    def enabled(self) -> list[DrawnTrack]:
+        """The tracks that are switched on. Raises ValueError where there is none."""
+        drawn = [track for track in self.drawn if track.enabled]
+        if not drawn:
+            off = f"; all {len(self.drawn)} tracks are switched off" if self.drawn else ""
+            raise ValueError(f"there is no track to follow{off}: draw one in the track editor, or switch one on")
+        return drawn
+
     def tracks(self, size: tuple[int, int], frames: int) -> Tracks:
         """The enabled tracks in pixels of an image of ``size`` (height, width), in ``frames`` frames.
 
         A track moves along its curve at a speed even in pixels, bent by its ease. Raises ValueError where no track is
         enabled, and for fewer than one frame.
         """
-        drawn = [track for track in self.drawn if track.enabled]
-        if not drawn:
-            off = f"; all {len(self.drawn)} tracks are switched off" if self.drawn else ""
-            raise ValueError(f"there is no track to follow{off}: draw one in the track editor, or switch one on")
+        drawn = self.enabled()
         if frames < 1:
             raise ValueError(f"tracks need at least one frame, got {frames}")
         height, width = size

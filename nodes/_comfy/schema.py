@@ -6,8 +6,19 @@ from comfy_api.latest import io
 
 BRIDGE = io.Custom("AQUEDUCT_BRIDGE")
 PRIOR = io.Custom("AQUEDUCT_PRIOR")
+TRACKS = io.Custom("TRACKS")  # ComfyUI's own, under a name that 0.3.75 knows too
 
 CATEGORY = "Aqueduct"
+
+
+@io.comfytype(io_type="AQUEDUCT_TRACKS_DOCUMENT")
+class TracksDocument(io.ComfyTypeI):
+    """The track editor's JSON. The widget that edits it is `web/js/aqueduct_track_editor.js`."""
+
+    Type = str
+
+    class Input(io.WidgetInput):
+        pass
 
 
 def Schema(**fields) -> io.Schema:
