@@ -6,6 +6,11 @@ from comfy_api.latest import io
 
 BRIDGE = io.Custom("AQUEDUCT_BRIDGE")
 PRIOR = io.Custom("AQUEDUCT_PRIOR")
+MOTION = io.Custom("AQUEDUCT_MOTION")
+# Core's own: positions of points over time, and (in spite of its name) a network that estimates flow. 0.3.75 has no
+# names for them in its API.
+TRACKS = io.Custom("TRACKS")
+OPTICAL_FLOW = io.Custom("OPTICAL_FLOW")
 TRACKS = io.Custom("TRACKS")  # ComfyUI's own, under a name that 0.3.75 knows too
 
 CATEGORY = "Aqueduct"
