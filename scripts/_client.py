@@ -55,6 +55,16 @@ class ComfyClient:
     def run(self, prompt: Prompt, timeout: float = 600) -> dict:
         return self.wait(self.queue(prompt), timeout)
 
+    def prompt_ids(self) -> list[str]:
+        """Every prompt the server knows of: finished, running and waiting."""
+        queue = self._json("/queue")
+        waiting = [entry[1] for kind in ("queue_running", "queue_pending") for entry in queue[kind]]
+        return [*self._json("/history"), *waiting]
+
+    def change_setting(self, name: str, value: Any) -> None:
+        """Change a setting of the editor, as its settings dialog does. Open tabs do not notice."""
+        self._request(f"/settings/{name}", json.dumps(value).encode(), {"Content-Type": "application/json"})
+
     def interrupt(self) -> None:
         self._request("/interrupt", b"")
 
