@@ -19,7 +19,7 @@ from ._lock import exclusive
 from ._places import content_key
 from ._process import explain_failure, run_logged
 
-PLAYWRIGHT = "playwright==1.65.2"
+PLAYWRIGHT = "playwright>=1.60"
 FRONT_END = "comfyui-frontend-package"
 # The newest when the tests were written. ComfyUI 0.3.75, which they run on, brings 1.32.9.
 NEWER_FRONT_END = "1.58.1"

@@ -24,6 +24,7 @@ from aqueduct.scripts._console import HouseError
 from aqueduct.scripts._places import cache_root
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.tests.browser.editor import Editor, opened
+from aqueduct.tests.browser.track_editor import make_picture
 
 HERE = Path(__file__).parent
 # No sandbox: containers lack the namespaces it needs. No QUIC, no GPU: neither is there, and both delay the start.
@@ -110,10 +111,13 @@ def fetched(config: pytest.Config, fetch: Any, *arguments: str) -> Path:
 
 
 @pytest.fixture(scope="package", params=COMBINATIONS, ids="-".join)
-def tab(request: pytest.FixtureRequest, browser: Any, pictures: Path) -> Iterator[Editor]:
+def tab(
+    request: pytest.FixtureRequest, browser: Any, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Editor]:
     """The editor of one front end with one kind of nodes."""
     front, nodes = request.param
     server = request.getfixturevalue({"shipped": "server", "newer": "newer_server"}[front])
+    server.upload_image(make_picture(tmp_path_factory.mktemp("picture")))  # before the editor lists the files
     with opened(browser, server, nodes == "vue", f"{front}-{nodes}", pictures) as editor:
         assert editor.evaluate("() => !!LiteGraph.vueNodesMode") == (nodes == "vue")
         yield editor
