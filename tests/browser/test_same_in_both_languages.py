@@ -1,4 +1,4 @@
-"""What the editor plays is what the server computes: document, curves, timing and coordinate JSON, in both languages."""
+"""What the editor plays is what the server computes: document, curves, timing and coordinates in both languages."""
 
 import json
 import random
@@ -64,7 +64,10 @@ def random_document(seed: int) -> str:
         }
 
     tracks = [track() for _ in range(8)] + [{"points": [[0.2, 0.3], [0.6, 0.3]], "start": 0.5, "end": 0.5}]
-    pins = [{"points": [[0.1, 0.2], [0.3, 0.4]], "radius": 0.05}, {"points": [[0.2, 0.2]], "radius": 0.01, "erase": True}]
+    pins = [
+        {"points": [[0.1, 0.2], [0.3, 0.4]], "radius": 0.05},
+        {"points": [[0.2, 0.2]], "radius": 0.01, "erase": True},
+    ]
     return json.dumps({"version": 1, "tracks": tracks, "pins": pins})
 
 
