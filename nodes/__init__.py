@@ -9,9 +9,22 @@ def extension():
     """Build the extension ComfyUI asks for: the nodes of every module, in menu order."""
     from comfy_api.latest import ComfyExtension
 
-    from . import bridge, conditioning, image, model, prior, track_editor
+    from . import (
+        bridge,
+        conditioning,
+        image,
+        model,
+        motion_algebra,
+        motion_files,
+        motion_flow,
+        motion_preview,
+        motion_use,
+        prior,
+        track_editor,
+    )
 
-    modules = (bridge, prior, model, conditioning, image, track_editor)
+    motion = (motion_flow, track_editor, motion_algebra, motion_use, motion_preview, motion_files)
+    modules = (bridge, prior, model, conditioning, image, *motion)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

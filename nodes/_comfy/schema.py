@@ -3,6 +3,7 @@
 import inspect
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 BRIDGE = io.Custom("AQUEDUCT_BRIDGE")
 PRIOR = io.Custom("AQUEDUCT_PRIOR")
@@ -11,7 +12,6 @@ MOTION = io.Custom("AQUEDUCT_MOTION")
 # names for them in its API.
 TRACKS = io.Custom("TRACKS")
 OPTICAL_FLOW = io.Custom("OPTICAL_FLOW")
-TRACKS = io.Custom("TRACKS")  # ComfyUI's own, under a name that 0.3.75 knows too
 
 CATEGORY = "Aqueduct"
 
@@ -30,3 +30,8 @@ def Schema(**fields) -> io.Schema:
     """`io.Schema` without the fields this ComfyUI does not know yet (0.3.75 has no search_aliases, for example)."""
     known = inspect.signature(io.Schema).parameters
     return io.Schema(**{name: value for name, value in fields.items() if name in known})
+
+
+def blocked(message: str) -> ExecutionBlocker:
+    """For an output there is nothing to give on: nodes wired to it do not run, and the user reads ``message``."""
+    return ExecutionBlocker(message)

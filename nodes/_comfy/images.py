@@ -1,0 +1,41 @@
+"""IMAGE, MASK and LATENT as ComfyUI passes them; clips as core takes them."""
+
+from torch import Tensor
+
+
+def to_clip(images: Tensor) -> Tensor:
+    """IMAGE ``[F, H, W, C]`` -> float32 ``[F, 3, H, W]``: alpha is left out, grey is repeated."""
+    if images.dim() != 4 or images.shape[-1] not in (1, 3, 4):
+        raise ValueError(f"expected IMAGE [frames, height, width, 1, 3 or 4 channels], got {list(images.shape)}")
+    return images[..., :3].float().movedim(-1, 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def to_image(clip: Tensor) -> Tensor:
+    """``[F, C, H, W]`` -> IMAGE ``[F, H, W, C]`` on the CPU."""
+    return clip.movedim(1, -1).contiguous().cpu()
+
+
+def to_mask(flags: Tensor) -> Tensor:
+    """bool ``[F, H, W]`` -> MASK, 1 where True."""
+    return flags.float().cpu()
+
+
+def mask_frames(mask: Tensor) -> Tensor:
+    """MASK ``[H, W]`` or ``[F, H, W]`` -> ``[F, H, W]``."""
+    return mask[None] if mask.dim() == 2 else mask
+
+
+def latent_frames(latent: dict) -> Tensor:
+    """LATENT ``[F, C, h, w]``, or ``[1, C, F, h, w]`` -> ``[F, C, h, w]``. Raises ValueError for several clips."""
+    samples = latent["samples"]
+    if samples.dim() == 5 and len(samples) == 1:
+        return samples[0].movedim(1, 0)
+    if samples.dim() == 4:
+        return samples
+    raise ValueError(f"expected one clip, LATENT [F,C,h,w] or [1,C,F,h,w], got {list(samples.shape)}")
+
+
+def like_latent(frames: Tensor, latent: dict) -> dict:
+    """``[F, C, h, w]`` in the layout of ``latent``; what belonged to its frames one by one is left out."""
+    kept = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask", "batch_index")}
+    return {**kept, "samples": frames if latent["samples"].dim() == 4 else frames.movedim(0, 1)[None]}
