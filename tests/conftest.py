@@ -24,6 +24,8 @@ def _load_pack() -> None:
 
 _load_pack()
 
+from aqueduct.scripts._console import HouseError  # noqa: E402
+from aqueduct.scripts._media import read_clip  # noqa: E402
 from aqueduct.scripts._server import ComfyServer  # noqa: E402
 
 
@@ -40,3 +42,23 @@ def server(comfyui_path: Path) -> Iterator[ComfyServer]:
     """A running ComfyUI with this pack and no other, shared by all tests of the session."""
     with ComfyServer(sys.executable, comfyui_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sample_video():
+    """`sample_video(name, frames, width)`: frames of a real video as [F, 3, H, W]; skips where it cannot be had."""
+
+    def read(name: str, frames: range, width: int | None = None):
+        pytest.importorskip("av", reason="needs PyAV to read videos")
+        try:
+            return read_clip(name, frames, width)
+        except HouseError as error:
+            pytest.skip(f"needs a sample video: {error}")
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def bikes_clip(sample_video):
+    """25 frames of a street with cyclists, float32 [25, 3, 136, 320] in 0..1."""
+    return sample_video("bikes", range(50, 75), 320)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,17 +57,19 @@ class DisEstimator:
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         height, width = first.shape[-2:]
         before, after = (_luma(images).numpy() for images in (first, second))
-        flow = torch.empty(len(before), *before.shape[1:], 2)
+        # An array, not a tensor: one made in inference mode could not be written to from another thread.
+        flow = np.empty((*before.shape, 2), dtype=np.float32)
 
         def share(worker: int) -> None:
-            # One object per thread: it keeps its buffers, and the pyramid it chose for the first size it saw.
-            flow_of = self._create()
+            flow_of = self._create()  # one per thread: it works in buffers of its own
+            finest = flow_of.getFinestScale()
             for index in range(worker, len(before), self.threads):
-                flow[index] = torch.from_numpy(flow_of.calc(before[index], after[index], None))
+                flow_of.setFinestScale(finest)  # small images make it choose another, which it would keep
+                flow[index] = flow_of.calc(before[index], after[index], None)
 
         with single_threaded(self._cv2), ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(share, range(min(self.threads, len(before)))))
-        return flow[:, :height, :width].permute(0, 3, 1, 2)
+        return torch.from_numpy(flow)[:, :height, :width].permute(0, 3, 1, 2)
 
     def _create(self):
         constant, changes = PRESETS[self.preset]
