@@ -6,18 +6,21 @@ from torch import Tensor
 from .sampling import inside, pixel_grid, sample
 
 
-def invert(flow: Tensor, steps: int = 30, tolerance: float = 0.05) -> tuple[Tensor, Tensor]:
+def invert(
+    flow: Tensor, start: Tensor | None = None, steps: int = 30, tolerance: float = 0.05
+) -> tuple[Tensor, Tensor]:
     """``g`` with ``g(q) = -flow(q + g(q))`` for ``flow [N, 2, H, W]``, by fixed point, and where that holds.
 
     Returns ``(g [N, 2, H, W], valid bool [N, H, W])``. The iteration converges where the field changes by less than
-    one pixel per pixel. ``valid`` is False where ``|g + flow(q + g)|`` exceeds ``tolerance`` pixels (folds, tears,
-    what nothing moved onto) or the source lies outside the frame.
+    one pixel per pixel; where several pixels move onto q it finds the one nearest ``start`` (default: no motion).
+    ``valid`` is False where ``|g + flow(q + g)|`` exceeds ``tolerance`` pixels (folds, tears, what nothing moved onto)
+    or the source lies outside the frame.
     """
     height, width = flow.shape[-2:]
     grid = pixel_grid(height, width, flow.device, flow.dtype)
     inverses, valid = [], []
-    for one in flow.split(1):  # a frame at a time: the temporaries stay small
-        inverse = torch.zeros_like(one)
+    for index, one in enumerate(flow.split(1)):  # a frame at a time: the temporaries stay small
+        inverse = torch.zeros_like(one) if start is None else start[index : index + 1]
         for _ in range(steps):
             inverse = -sample(one, grid + inverse)
         residual = (inverse + sample(one, grid + inverse)).square().sum(1)

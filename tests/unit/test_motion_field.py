@@ -178,6 +178,17 @@ def test_inverse_of_a_rotation_and_of_a_fold():
     assert not valid[0, :, W // 2 + 1 : W // 2 + 7].any() and valid[0, :, W // 2 + 9 :].all()
 
 
+def test_where_two_things_land_the_start_says_which():
+    """A block moves by 8 onto still ground: both the block and the ground are an answer where it lands."""
+    flow = torch.zeros(1, 2, H, W)
+    flow[0, 0, 8:16, 10:18] = 8
+    landed = (0, slice(None), slice(9, 15), slice(19, 25))
+    on_ground, _ = invert(flow)
+    on_block, valid = invert(flow, start=constant(-8, 0).forward)
+    assert (on_ground[landed] == 0).all() and (on_block[landed][0] == -8).all()
+    assert valid[0, 9:15, 19:25].all() and not valid[0, 9:15, 11:17].any()  # nothing moved to where it was
+
+
 def test_bidirectional_finds_what_is_missing():
     motion = rotating(0.05, 3)
     found = MotionField(motion.forward).bidirectional()
