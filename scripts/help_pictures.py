@@ -2,8 +2,8 @@
 
     python3 scripts/help_pictures.py
 
-Needs torch, Pillow and scikit-learn: the interpreter that `scripts/test.py --python` prints has them. Same code, same
-pictures; nothing is trained or downloaded.
+Needs torch, Pillow, scipy and scikit-learn: the interpreter that `scripts/test.py --python` prints has them. Same code,
+same pictures; nothing is trained or downloaded.
 """
 
 import sys
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _pack import ROOT, load_pack
 
 load_pack()
+import _motion_pictures as motion
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -27,9 +28,12 @@ ZOOM, GAP, LEFT, TOP = 40, 4, 64, 56
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """A palette of 64 colours: a plot needs no more, and the pages stay small."""
+    """A plot as .png in a palette of 64 colours, which is all it needs; a photograph as .jpg. The pages stay small."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    if path.suffix == ".jpg":
+        picture.save(path, quality=72, optimize=True, subsampling=1)
+    else:
+        picture.quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}  {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -81,6 +85,15 @@ def tile(frame: torch.Tensor) -> Image.Image:
     return Image.fromarray(pixels).resize((ZOOM - 2, ZOOM - 2), Image.Resampling.NEAREST)
 
 
+def motions() -> None:
+    save(motion.previews(), ASSETS / "motion-preview.jpg")
+    save(motion.cycle(), ASSETS / "cycle-mask.jpg")
+    save(motion.densifiers(), ASSETS / "densifiers.jpg")
+    save(motion.advected(), ASSETS / "advect.jpg")
+    save(motion.chain(), DOCS / "motion.jpg")
+
+
 if __name__ == "__main__":
     curves()
     states()
+    motions()

@@ -113,6 +113,7 @@ def _save_file(path: Path, motion: MotionField, dtype: torch.dtype) -> None:
         raise ValueError("vectors over 65504 pixels do not fit into float16; save this motion as float32")
     numbers = {"frames": motion.frames, "height": motion.height, "width": motion.width}
     metadata = {"format": FORMAT, "version": VERSION, **{key: str(value) for key, value in numbers.items()}}
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".part")
     try:
         save_file(tensors, beside, metadata={**metadata, "conventions": CONVENTIONS})

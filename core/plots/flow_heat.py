@@ -99,7 +99,7 @@ def heat_legend(top: float, contour: bool, height: int, width: int) -> np.ndarra
     shades = heat_colours((np.arange(wide * sheet.zoom) + 0.5) / (wide * sheet.zoom))
     sheet.picture(np.repeat(shades[None], bar * sheet.zoom, axis=0), pad, upper)
     first, last = round(np.log10(FLOOR)), int(np.floor(np.log10(top) + 1e-9))
-    every = 1 if last - first <= 4 else 2
+    every = 1 if (last - first) * 3.6 * size <= wide else 2  # labels need room
     for power in range(first, last + 1):
         share = heat_share(np.array(10.0**power), top).item()
         x = pad - 0.5 + wide * share

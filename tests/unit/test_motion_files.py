@@ -50,9 +50,9 @@ def with_unknown_zeroed(motion: MotionField) -> MotionField:
 @pytest.mark.parametrize("masks", [True, False])
 def test_round_trip_through_a_file(tmp_path, backward, masks):
     motion = random_motion(backward, masks)
-    save_motion(tmp_path / "pan.safetensors", motion)
-    assert_same(load_motion(tmp_path / "pan.safetensors"), motion)
-    assert [path.name for path in tmp_path.iterdir()] == ["pan.safetensors"]
+    save_motion(tmp_path / "new" / "pan.safetensors", motion)
+    assert_same(load_motion(tmp_path / "new" / "pan.safetensors"), motion)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["pan.safetensors"]
 
 
 @pytest.mark.parametrize("backward", [True, False])
