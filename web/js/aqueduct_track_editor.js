@@ -55,14 +55,29 @@ function follow(node, editor) {
   const look = () => editor.background.refresh();
   const frames = node.widgets?.find((other) => other.name === "frames");
   if (frames) chain(frames, "callback", () => editor.refresh());
-  app.api?.addEventListener("graphChanged", look);
+  chain(node, "onAdded", () => {
+    app.api?.addEventListener("graphChanged", look);
+    editor.start();
+  });
   chain(node, "onConnectionsChange", () => queueMicrotask(() => editor.background.rewired()));
   chain(node, "onConfigure", () => queueMicrotask(() => editor.background.configured()));
   chain(node, "onExecuted", (output) => editor.background.executed(output));
   chain(node, "onRemoved", () => {
     app.api?.removeEventListener("graphChanged", look);
-    editor.remove();
+    editor.stop();
   });
+  passToGraph(editor.canvas);
+}
+
+/** On the classic canvas the editor lies above the graph: wheel and middle button are the graph's, to zoom and pan. */
+function passToGraph(canvas) {
+  const MIDDLE = { pointerdown: (e) => e.button === 1, pointermove: (e) => e.buttons & 4, pointerup: (e) => e.button === 1 };
+  const handlers = { pointerdown: "processMouseDown", pointermove: "processMouseMove", pointerup: "processMouseUp" };
+  const isClassic = () => !globalThis.LiteGraph?.vueNodesMode;
+  for (const [type, isMiddle] of Object.entries(MIDDLE)) {
+    canvas.addEventListener(type, (event) => isClassic() && isMiddle(event) && app.canvas[handlers[type]](event));
+  }
+  canvas.addEventListener("wheel", (event) => isClassic() && app.canvas.processMouseWheel(event));
 }
 
 /** Call `extra` after what a callback of this one object did so far. */

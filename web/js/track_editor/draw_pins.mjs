@@ -1,47 +1,53 @@
 /** The pinned background, as a veil of slanted lines over the image. */
 
 const VEIL = "rgba(120, 190, 255, 0.30)";
-const HATCH = "rgba(214, 235, 255, 0.75)";
+const HATCH = "rgba(225, 240, 255, 0.55)";
 const HATCH_STEP = 9;
 
 /** @param {CanvasRenderingContext2D} context */
 export function drawPins(context, view, model) {
   const { pins } = model.drawing;
   if (!pins.length) return;
-  const ratio = context.getTransform().a;
-  const layer = document.createElement("canvas");
-  layer.width = Math.max(1, Math.round(view.canvas.width * ratio));
-  layer.height = Math.max(1, Math.round(view.canvas.height * ratio));
-  const veil = layer.getContext("2d");
-  veil.scale(ratio, ratio);
-  for (const pin of pins) stamp(veil, view, pin);
-  // Within what is painted alone: first the colour, then the lines.
-  veil.globalCompositeOperation = "source-in";
-  veil.fillStyle = VEIL;
-  veil.fillRect(0, 0, view.canvas.width, view.canvas.height);
-  veil.globalCompositeOperation = "source-atop";
+  const painted = layerLike(context, view);
+  for (const pin of pins) stamp(painted, view, pin);
+  const veil = layerLike(context, view);
   hatch(veil, view);
+  veil.globalCompositeOperation = "destination-in";
+  veil.drawImage(painted.canvas, 0, 0, view.canvas.width, view.canvas.height);
   context.save();
   context.beginPath();
   context.rect(view.left, view.top, view.width, view.height);
   context.clip();
-  context.drawImage(layer, 0, 0, view.canvas.width, view.canvas.height);
+  context.drawImage(veil.canvas, 0, 0, view.canvas.width, view.canvas.height);
   context.restore();
 }
 
-function stamp(veil, view, pin) {
-  veil.globalCompositeOperation = pin.erase ? "destination-out" : "source-over";
-  veil.lineJoin = veil.lineCap = "round";
-  veil.lineWidth = 2 * pin.radius * view.width;
-  veil.beginPath();
+/** An empty canvas of the same size and scale, as its context. */
+function layerLike(context, view) {
+  const ratio = context.getTransform().a;
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(view.canvas.width * ratio));
+  canvas.height = Math.max(1, Math.round(view.canvas.height * ratio));
+  const layer = canvas.getContext("2d");
+  layer.scale(ratio, ratio);
+  return layer;
+}
+
+function stamp(layer, view, pin) {
+  layer.globalCompositeOperation = pin.erase ? "destination-out" : "source-over";
+  layer.lineJoin = layer.lineCap = "round";
+  layer.lineWidth = 2 * pin.radius * view.width;
+  layer.beginPath();
   const corners = pin.points.map((point) => view.toScreen(point));
-  veil.moveTo(...corners[0]);
+  layer.moveTo(...corners[0]);
   // A line to where it began draws the round cap alone: a dab.
-  for (const corner of corners.length > 1 ? corners.slice(1) : corners) veil.lineTo(...corner);
-  veil.stroke();
+  for (const corner of corners.length > 1 ? corners.slice(1) : corners) layer.lineTo(...corner);
+  layer.stroke();
 }
 
 function hatch(veil, view) {
+  veil.fillStyle = VEIL;
+  veil.fillRect(0, 0, view.canvas.width, view.canvas.height);
   const reach = view.canvas.width + view.canvas.height;
   veil.strokeStyle = HATCH;
   veil.lineWidth = 1;

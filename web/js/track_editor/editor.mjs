@@ -32,12 +32,16 @@ export class TrackEditor {
     this.background = new Background({ node: host.node, input: host.imageInput, app: host.app, onChange: () => this.#reshape() });
     this.#connect();
     this.resizing = new ResizeObserver(() => this.#reshape());
-    this.resizing.observe(this.stage);
     this.#reshape();
   }
 
-  /** Let go of everything outside the element. */
-  remove() {
+  /** The node is in a graph. */
+  start() {
+    this.resizing.observe(this.stage);
+  }
+
+  /** The node has left it: let go of everything outside the element. */
+  stop() {
     this.resizing.disconnect();
     this.player.stop();
     cancelAnimationFrame(this.request);
@@ -84,7 +88,8 @@ export class TrackEditor {
     this.timing = timingFields(model);
     this.message = make("div", { "data-role": "message", role: "status", "aria-live": "polite" });
     this.source = make("div", { class: "att-source" });
-    this.element = make("div", { class: "aqueduct-track-editor", title: "" }, this.bar.element, this.stage,
+    // "widget-expands" is how the front end of 2025 knows which widget takes the height that a node has to spare.
+    this.element = make("div", { class: "aqueduct-track-editor widget-expands", title: "" }, this.bar.element, this.stage,
       make("div", { class: "att-play" }, this.play, this.scrub, this.frame),
       make("div", { class: "att-bottom" }, this.list.element, this.timing.element),
       make("div", { class: "att-foot" }, this.message, this.source));
@@ -93,7 +98,7 @@ export class TrackEditor {
   #connect() {
     const { model, canvas, keys } = this;
     this.player = playback(model);
-    const focus = () => keys.focus({ preventScroll: true });
+    const focus = () => this.#focus();
     const cancelGesture = listenToPointer({
       canvas, model, focus, view: () => this.view, show: (overlay) => ((this.overlay = overlay), this.#requestDraw()),
     });
@@ -105,11 +110,20 @@ export class TrackEditor {
     Object.assign(this.actions, clipboard({ model, sheet: this.sheet, background: this.background, keys }));
     this.element.addEventListener("pointerenter", () => (this.background.refresh(), this.refresh()));
     this.element.addEventListener("keydown", keepFromGraph);
-    // After a click on a button the keys go to the canvas again; whoever came by keyboard stays on the button.
-    this.element.addEventListener("click", (event) => event.detail && event.target.closest?.(".att-bar > .att-group > button, .att-row") && !this.sheet.isOpen() && !document.activeElement?.matches?.(".att-menu button") && focus());
+    this.element.addEventListener("click", (event) => this.#afterClick(event));
     for (const type of ["pointerdown", "pointerup", "wheel"]) {
       this.element.addEventListener(type, (event) => event.target !== canvas && event.stopPropagation());
     }
+  }
+
+  /** After a click on a button or a row the keys go to the canvas; who came by keyboard (detail 0) stays there. */
+  #afterClick(event) {
+    const elsewhere = this.sheet.isOpen() || document.activeElement?.closest(".att-menu");
+    if (event.detail && !elsewhere && event.target.closest(".att-bar button, .att-row")) this.#focus();
+  }
+
+  #focus() {
+    this.keys.focus({ preventScroll: true });
   }
 
   #addPreset({ label, tracks }) {
@@ -117,7 +131,7 @@ export class TrackEditor {
     const made = tracks(width / height);
     this.model.addTracks(made);
     this.model.say(`${label}: ${made.length} tracks.`);
-    this.keys.focus({ preventScroll: true });
+    this.#focus();
   }
 
   #refreshPlayer() {

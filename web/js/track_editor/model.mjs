@@ -70,6 +70,7 @@ export class Model {
   /** Make one edit, a step to undo. Edits of one `kind` in a row count as one. */
   edit(change, kind) {
     this.preview = null;
+    if (this.problem) return; // it would be lost: the unread text is what counts
     const next = change(this.history.value);
     if (next === this.history.value) return;
     this.history.push(next, kind);

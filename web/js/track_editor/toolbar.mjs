@@ -5,10 +5,10 @@ import { ICONS } from "./icons.mjs";
 import { PRESETS } from "./presets.mjs";
 
 const TOOLS = {
-  draw: "Draw tracks: click for points, or press and draw free-hand",
-  static: "Static points: one click, one place that stays",
-  pin: "Pin the background: paint what shall not move",
-  erase: "Erase pinned background",
+  draw: ["Draw", "Draw tracks: click for points, or press and draw free-hand"],
+  static: ["Static", "Static points: one click, one place that stays"],
+  pin: ["Pin", "Pin the background: paint what shall not move"],
+  erase: ["Erase", "Erase pinned background"],
 };
 const ACTIONS = {
   undo: "Undo (Ctrl+Z)",
@@ -27,10 +27,13 @@ const ACTIONS = {
  * @param {(preset: {label: string, tracks: (aspect: number) => object[]}) => void} onPreset
  */
 export function toolbar(model, actions, onPreset) {
-  const tools = Object.entries(TOOLS).map(([name, title]) => button(name, title, () => model.set({ tool: name })));
+  const tools = Object.entries(TOOLS).map(([name, [label, title]]) =>
+    button(name, title, () => model.set({ tool: name }), label),
+  );
   const other = Object.fromEntries(
     Object.entries(ACTIONS).map(([name, title]) => [name, button(name, title, () => actions[name]())]),
   );
+  other.presets.append(make("span", { text: "Presets" }));
   const radius = radiusSlider(model);
   const menu = presetMenu(other.presets, onPreset);
   actions.presets = menu.toggle;
@@ -46,14 +49,16 @@ export function toolbar(model, actions, onPreset) {
     other.redo.disabled = !model.history.future.length;
     other.delete.disabled = !model.track;
     other.clear.disabled = !model.drawing.tracks.length && !model.drawing.pins.length;
+    other.presets.disabled = other.paste.disabled = Boolean(model.problem);
     other.copy.disabled = !model.drawing.tracks.some((track) => track.enabled);
   }
   return { element: bar, refresh };
 }
 
-export function button(name, title, onclick, text = "") {
-  const made = make("button", { type: "button", title, "aria-label": title, "data-action": name, onclick });
-  made.append(ICONS[name] ? icon(ICONS[name]) : "", text);
+/** `label` is shown beside the icon where there is room. */
+export function button(name, title, onclick, label = "") {
+  const made = make("button", { type: "button", title, "aria-label": title, "data-action": name, onclick }, icon(ICONS[name]));
+  if (label) made.append(make("span", { text: label }));
   return made;
 }
 
