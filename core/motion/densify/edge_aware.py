@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ...optional import need
 
+LEAST_SMOOTHING = 1e-9  # added to the caller's, which may be 0: vectors are met to about this
 BARRIER = 1e-6  # the least coupling of neighbours: two regions are never quite independent
 
 
@@ -38,15 +39,17 @@ def edge_aware(
         raise ValueError(
             f"the guide must be [C, {size[0]}, {size[1]}], the size of the tracks, got {list(guide.shape)}"
         )
-    if not radius > 0 or not edges >= 0 or not smoothing > 0:
+    if not radius > 0 or not edges >= 0 or not smoothing >= 0:
         raise ValueError(
-            f"radius and smoothing must be above 0, edges at least 0, got {radius}, {smoothing} and {edges}"
+            f"radius must be above 0, edges and smoothing at least 0, got {radius}, {edges} and {smoothing}"
         )
     reduction = max(1.0, max(size) / side)
     small = tuple(max(1, round(length / reduction)) for length in size)
     coarse = F.interpolate(guide[None].double(), small, mode="bilinear", antialias=True)[0]
     across, down, typical = _couplings(coarse, edges)
-    field = _solved(points, vectors, size, small, (across, down), smoothing, (reduction / radius) ** 2)
+    field = _solved(
+        points, vectors, size, small, (across, down), smoothing + LEAST_SMOOTHING, (reduction / radius) ** 2
+    )
     if small == tuple(size):
         return field.float().to(guide.device)
     return _upsampled(field, coarse, guide.double(), edges / typical).float().to(guide.device)
