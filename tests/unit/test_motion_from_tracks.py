@@ -46,10 +46,20 @@ def test_an_object_moves_as_itself_in_both_directions(name, settings):
     for step, (x, y) in enumerate([(20, 30), (40, 25)]):
         here, there = motion.forward[step, :, y, x], motion.backward[step, :, y - 5, x + 20]
         assert torch.allclose(here, torch.tensor([20.0, -5.0]), atol=0.05)
-        assert torch.allclose(there, -here)
+        assert torch.allclose(there, -here, atol=0.01)
         assert motion.forward[step, :, y - 5, x + 20].norm() < 1.5 and motion.backward[step, :, y, x].norm() < 1.5
     energy = cycle_energy(motion.backward, motion.forward)
     assert energy[0, 30, 20] > 100 * energy[0, 25, 40]
+
+
+@pytest.mark.parametrize("name, settings", [("gaussian", {"radius": 8}), ("thin-plate", {}), ("rigid", {"radius": 8})])
+def test_smooth_motion_returns_exactly(name, settings):
+    """Two tracks that bend the picture: there and back misses by less than a tenth of a pixel, inside the frame."""
+    paths = torch.cat([line(3, step=(3.0, -1.0)), line(3, start=(60.0, 20.0), step=(-2.0, 2.0)),
+                       line(3, start=(40.0, 50.0), step=(0.0, 0.0))], dim=1)  # fmt: skip
+    motion = motion_from_tracks(tracks(paths), name, **settings)
+    for there, back in ((motion.forward, motion.backward), (motion.backward, motion.forward)):
+        assert cycle_energy(there, back)[:, 8:-8, 8:-8].max() < 0.01
 
 
 def test_only_steps_seen_at_both_ends_count_and_none_means_rest():
@@ -68,7 +78,8 @@ def test_pins_hold_the_picture_on_both_grids():
     moved = motion_from_tracks(tracks(line(3)), "thin-plate", pinned=pinned)
     for field, sign in ((moved.forward, 1), (moved.backward, -1)):
         assert (field[..., 45:] == 0).all()
-        assert torch.allclose(field[:, 0, :, 30:45], torch.tensor(sign * 3.0))
+        # From 34: what is free lands on the first pixels of what is held, and comes from there.
+        assert torch.allclose(field[:, 0, :, 34:45], torch.tensor(sign * 3.0))
         assert (field[:, 1, :, :30] == -sign).all()
 
 

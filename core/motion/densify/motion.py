@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..field import MotionField
+from ..invert import invert
 from ..tracks import Tracks
 from .carried import CarriedImage
 from .densifiers import DENSIFIERS, Densifier
@@ -26,9 +27,10 @@ def motion_from_tracks(
     """The motion of every pixel, in both directions, from ``tracks``; the field has the size of the tracks.
 
     ``forward[i]`` is made of the steps i -> i + 1 at their places in frame i, ``backward[i]`` of the same steps turned
-    round, at their places in frame i + 1. So an object moves as itself in both: where it lands it covers what was
-    there, and what it uncovers points to where the object was, which the cycle test then finds (`cycle_mask`). Of a
-    step only the tracks count that are visible at both of its ends; a step without any is at rest.
+    round, at their places in frame i + 1, and then the exact inverse of ``forward[i]`` wherever there is one nearby. So
+    smooth motion returns exactly, and an object moves as itself in both: where it lands it covers what was there, and
+    what it uncovers points to where the object was, which the cycle test then finds (`cycle_mask`). Of a step only the
+    tracks count that are visible at both of its ends; a step without any is at rest.
 
     ``densifier``: a name in `DENSIFIERS` or a function like these; ``settings`` go to it. One that follows a picture
     gets ``image [C, H, W]`` in 0..1, the first frame, carried along with the motion. ``pinned [H, W]`` in 0..1 holds
@@ -52,9 +54,16 @@ def motion_from_tracks(
             fields[field].append(dense if free is None else dense * free)
             if guide is not None and field == 0:
                 guide.follow(fields[0][-1])
+        fields[1][-1] = _returning(fields[0][-1], fields[1][-1])
         if report is not None:
             report(step + 1, tracks.frames - 1)
     return MotionField(torch.stack(fields[0]), torch.stack(fields[1]))
+
+
+def _returning(forward: Tensor, backward: Tensor) -> Tensor:
+    """``backward``, corrected to undo ``forward`` where that can be done."""
+    inverse, found = invert(forward[None], start=backward[None])
+    return torch.where(found, inverse, backward[None])[0]
 
 
 def _dense(make: Densifier, points, vectors, size, settings: dict, guide: CarriedImage | None) -> Tensor:
