@@ -165,6 +165,11 @@ def test_as_many_backward_as_forward(folder):
     refuse(folder, "backward fields only")
 
 
+def test_a_last_frame_missing_in_one_direction_is_missed(folder):
+    (folder / "forward_00002.flo").unlink()
+    refuse(folder, r"lacks 1 fields named like forward_0000\d\.flo: numbers 2$")
+
+
 def test_the_first_frame_is_missed_too(folder):
     (folder / "forward_00000.flo").unlink()
     refuse(folder, r"numbers 0$")

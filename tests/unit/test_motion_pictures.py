@@ -12,7 +12,7 @@ from aqueduct.core.plots.canvas import LEGEND_SHARE, Overlay, legend_corner
 from aqueduct.core.plots.clips import typical_length
 from aqueduct.core.plots.flow_arrows import FILL, arrow_factor, grid_points, round_down
 from aqueduct.core.plots.flow_colour import TOO_LONG, colour_wheel, wheel_legend
-from aqueduct.core.plots.flow_grid import carried, grid_lines
+from aqueduct.core.plots.flow_grid import carried, grid_lines, runs
 from aqueduct.core.plots.flow_heat import CONTOUR, FLOOR, heat_colours, heat_top
 from aqueduct.core.plots.motion import PREVIEWS, draw_tracks, energy_heat, flow_arrows, flow_colours, warped_grid
 from aqueduct.core.plots.tracks import track_colour
@@ -273,13 +273,20 @@ def test_grid_follows_the_composed_motion_and_its_validity():
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(56.0), indexing="ij")
     turn = 0.05 * torch.stack([-(y - 18), x - 30])
     known = torch.rand(5, 40, 56, generator=torch.Generator().manual_seed(2)) > 0.02
-    motion = MotionField(turn.expand(5, -1, -1, -1).clone(), forward_valid=known)
+    faster = torch.linspace(0.5, 1.5, 5)[:, None, None, None]
+    motion = MotionField(faster * turn, forward_valid=known)
     points = torch.stack([x, y]).flatten(1)
     for t, (places, seen) in enumerate(carried(motion, points)):
         expected, valid = motion.between_valid(0, t)
         assert np.array_equal(seen, valid.flatten().numpy())
         assert np.abs(places - (points + expected.flatten(1)).numpy())[:, seen].max() < 1e-3
     assert 0.2 < seen.mean() < 0.9
+
+
+def test_runs_are_stretches_of_two_and_more():
+    known = np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], dtype=bool)
+    assert [(run.start, run.stop) for run in runs(known)] == [(0, 2), (6, 9)]
+    assert not list(runs(np.zeros(4, dtype=bool)))
 
 
 def test_grid_lines_end_where_the_way_is_unknown():
