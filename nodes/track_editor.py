@@ -19,6 +19,7 @@ class AqueductTrackEditor(io.ComfyNode):
             category=f"{CATEGORY}/motion",
             description="Draw over the image how its parts move: several tracks with timing, and pinned places.",
             search_aliases=["spline editor", "draw motion", "trajectory", "drag", "motion brush", "paths"],
+            is_output_node=True,  # or a run that ends here, to see a computed image, would not be one
             inputs=[
                 io.Image.Input("image", tooltip=(
                     "The image to draw over; its first frame gives the size in pixels. Shown as soon as it is wired "
@@ -28,7 +29,7 @@ class AqueductTrackEditor(io.ComfyNode):
                     "Length of the motion, in frames. Timing is kept as shares of the clip, so this may change later"
                 )),
                 TracksDocument.Input("document", default=TrackDocument().to_json(), socketless=True, tooltip=(
-                    "The drawing, as JSON in coordinates of 0 to 1. Drawn in the editor; the ? there lists the gestures"
+                    "What is drawn, as JSON. The ? button lists gestures and keys"
                 )),
             ],
             outputs=[
@@ -40,9 +41,12 @@ class AqueductTrackEditor(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, document):
-        """Say what is wrong with the drawing on the node, before anything runs."""
+        """Say on the node, before anything runs, what is wrong with the text.
+
+        A drawing without tracks passes: an image that is computed comes to the editor by a run.
+        """
         try:
-            read_document(document).enabled()
+            read_document(document)
         except ValueError as problem:
             return str(problem)
         return True
@@ -50,11 +54,12 @@ class AqueductTrackEditor(io.ComfyNode):
     @classmethod
     def execute(cls, image, frames, document):
         drawing, size = read_document(document), tuple(image.shape[1:3])
-        tracks = drawing.tracks(size, frames)
-        picture = ui.PreviewImage(image[:1]).as_dict()["images"]
-        return io.NodeOutput(
-            to_core(tracks), coordinates_json(tracks), drawing.pinned(size)[None], ui={BACKGROUND: picture}
-        )
+        shown = {BACKGROUND: ui.PreviewImage(image[:1]).as_dict()["images"]}
+        try:
+            tracks = drawing.tracks(size, frames)
+        except ValueError as nothing_drawn:
+            return io.NodeOutput(None, None, None, ui=shown, block_execution=str(nothing_drawn))
+        return io.NodeOutput(to_core(tracks), coordinates_json(tracks), drawing.pinned(size)[None], ui=shown)
 
 
 NODES = [AqueductTrackEditor]

@@ -41,7 +41,6 @@ def test_the_image_goes_back_to_the_widget_and_nowhere_else():
 @pytest.mark.parametrize(
     "drawing, says",
     [
-        (document(), "draw one in the track editor"),
         ("{", "not JSON.*line 1 column 2"),
         ('{"version": 7}', "version 7.*reads version 1"),
         (document(LINE | {"points": [[0.1, float("nan")]]}), r'tracks\[0\] \("leaf"\).*finite'),
@@ -54,5 +53,15 @@ def test_a_bad_drawing_is_refused_before_the_run(drawing, says):
         raise ValueError(answer)
 
 
-def test_a_good_drawing_passes():
-    assert node_class("AqueductTrackEditor").validate_inputs(document=document(LINE)) is True
+@pytest.mark.parametrize("drawing", [document(LINE), document()])
+def test_a_good_drawing_passes_and_so_does_an_empty_one(drawing):
+    assert node_class("AqueductTrackEditor").validate_inputs(document=drawing) is True
+
+
+@pytest.mark.parametrize("tracks", [[], [LINE | {"enabled": False}]])
+def test_with_no_track_the_image_comes_to_the_editor_and_nothing_goes_on(tracks):
+    answer = node_class("AqueductTrackEditor").execute(
+        image=torch.rand(1, 60, 100, 3), frames=5, document=document(*tracks)
+    )
+    assert "draw one in the track editor" in answer.block_execution
+    assert [picture["type"] for picture in answer.ui["aqueduct_background"]] == ["temp"]

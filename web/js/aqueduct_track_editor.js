@@ -4,7 +4,9 @@ import { app } from "../../../scripts/app.js";
 import { TrackEditor } from "./track_editor/editor.mjs";
 
 const TYPE = "AQUEDUCT_TRACKS_DOCUMENT";
-const MIN_WIDTH = 420;
+/** Of a new node; it can be made smaller, down to the widget's own minimum. */
+const FIRST_WIDTH = 620;
+const FIRST_HEIGHT = 760;
 const MIN_HEIGHT = 520;
 /** Edits in a row (a slider, held arrows) are one change of the workflow. */
 const PAUSE = 400;
@@ -47,7 +49,7 @@ function trackWidget(node, name) {
     hideInPanel: true, // one canvas cannot be in two places
   });
   follow(node, editor);
-  return { widget, minWidth: MIN_WIDTH, minHeight: MIN_HEIGHT };
+  return { widget, minWidth: FIRST_WIDTH, minHeight: FIRST_HEIGHT };
 }
 
 /** Keep the editor informed of what happens to its node, and let go when the node goes. */

@@ -10,6 +10,8 @@ const COLOURS = ["#56c7f5", "#ffb02e", "#7be07b", "#ff7fb0", "#c4a4ff", "#f7ec59
 const HALO = "rgba(10, 12, 16, 0.72)";
 const WHITE = "#ffffff";
 const GRID_CELLS = 8;
+/** With more tracks than this the unselected ones are bare lines: ten thousand are still drawn at once. */
+const MOST_DETAILED = 300;
 
 export const colourOf = (index) => COLOURS[index % COLOURS.length];
 
@@ -19,10 +21,11 @@ export function draw(context, { view, model, picture, hover, stroke }) {
   drawGround(context, view, picture);
   drawPins(context, view, model);
   const { tracks } = model.drawing;
-  tracks.forEach((track, i) => i !== model.selected && drawTrack(context, view, model, track, i));
+  if (tracks.length > MOST_DETAILED) drawBareLines(context, view, tracks);
+  else tracks.forEach((track, i) => i !== model.selected && drawTrack(context, view, model, track, i));
   if (model.track) drawTrack(context, view, model, model.track, model.selected);
   if (model.track) drawFrameMarks(context, view, model);
-  tracks.forEach((track, i) => drawMover(context, view, model, track, i));
+  if (model.frame > 0 || model.playing) tracks.forEach((track, i) => drawMover(context, view, model, track, i));
   if (stroke) line(context, stroke, colourOf(tracks.length), 2.5);
   if (hover) drawHover(context, view, model, hover);
 }
@@ -48,6 +51,20 @@ function drawGround(context, view, picture) {
   context.strokeRect(left - 0.5, top - 0.5, width + 1, height + 1);
 }
 
+function drawBareLines(context, view, tracks) {
+  context.lineWidth = 1;
+  COLOURS.forEach((colour, offset) => {
+    context.strokeStyle = colour;
+    context.beginPath();
+    for (let i = offset; i < tracks.length; i += COLOURS.length) {
+      const { points } = view.shape(tracks[i]);
+      points.forEach(([x, y], k) => (k ? context.lineTo(x, y) : context.moveTo(x, y)));
+      if (points.length === 1) context.rect(points[0][0] - 1, points[0][1] - 1, 2, 2);
+    }
+    context.stroke();
+  });
+}
+
 function drawTrack(context, view, model, track, index) {
   const selected = index === model.selected;
   const { points, line: corners } = view.shape(track);
@@ -68,8 +85,13 @@ const handleRadius = (i, selected) => (selected ? (i === 0 ? 5 : 4.5) : i === 0 
 /** Where the track is in the frame on show. */
 function drawMover(context, view, model, track, index) {
   const time = timeOfFrame(model.frame, model.frames);
-  if (!track.enabled || !isVisible(track, time) || (model.frame === 0 && !model.playing)) return;
+  if (!track.enabled || !isVisible(track, time)) return;
   const place = placeAt(view.shape(track).curve, travelled(track, time));
+  if (model.drawing.tracks.length > MOST_DETAILED) {
+    context.fillStyle = colourOf(index);
+    context.fillRect(place[0] - 1.5, place[1] - 1.5, 3, 3);
+    return;
+  }
   disc(context, place, 6, WHITE, HALO, 1.5);
   disc(context, place, 3.5, colourOf(index), colourOf(index));
 }

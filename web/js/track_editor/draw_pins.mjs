@@ -37,11 +37,13 @@ function stamp(layer, view, pin) {
   layer.globalCompositeOperation = pin.erase ? "destination-out" : "source-over";
   layer.lineJoin = layer.lineCap = "round";
   layer.lineWidth = 2 * pin.radius * view.width;
+  const [first, ...others] = pin.points.map((point) => view.toScreen(point));
   layer.beginPath();
-  const corners = pin.points.map((point) => view.toScreen(point));
-  layer.moveTo(...corners[0]);
-  // A line to where it began draws the round cap alone: a dab.
-  for (const corner of corners.length > 1 ? corners.slice(1) : corners) layer.lineTo(...corner);
+  layer.arc(...first, layer.lineWidth / 2, 0, 2 * Math.PI); // a line without length would not be drawn
+  layer.fill();
+  layer.beginPath();
+  layer.moveTo(...first);
+  for (const corner of others) layer.lineTo(...corner);
   layer.stroke();
 }
 

@@ -12,7 +12,7 @@ import { timingFields, trackList } from "./panel.mjs";
 import { playback } from "./playback.mjs";
 import { listenToPointer } from "./pointer.mjs";
 import { helpSheet, problemSheet, sheetHolder } from "./sheets.mjs";
-import { button, toolbar } from "./toolbar.mjs";
+import { button, radiusSlider, toolbar } from "./toolbar.mjs";
 import { View } from "./view.mjs";
 
 /** Zoomed in, the canvas is painted finer, up to this many device pixels for one of its own. */
@@ -54,6 +54,7 @@ export class TrackEditor {
     model.frames = Math.max(1, Math.round(this.host.frames()) || 1);
     model.frame = Math.min(model.frame, model.frames - 1);
     this.bar.refresh();
+    this.radius.refresh();
     this.list.refresh();
     this.timing.refresh();
     this.#refreshPlayer();
@@ -79,7 +80,8 @@ export class TrackEditor {
     // It has the focus instead of the canvas, because the graph leaves Ctrl+Z to text fields alone.
     this.keys = make("input", { class: "att-keys", inputmode: "none", autocomplete: "off", "aria-label": KEYS_LABEL });
     this.sheet = sheetHolder();
-    this.stage = make("div", { class: "att-stage" }, this.canvas, this.keys, this.sheet.element);
+    this.radius = radiusSlider(model);
+    this.stage = make("div", { class: "att-stage" }, this.canvas, this.keys, this.radius.element, this.sheet.element);
     this.play = button("play", "Play (Space)", () => this.player.toggle());
     this.scrub = make("input", { type: "range", min: 0, step: 1, value: 0, "data-action": "scrub", "aria-label": "Frame",
       oninput: () => (this.player.stop(), model.set({ frame: Number(this.scrub.value) })) });

@@ -34,17 +34,15 @@ export function toolbar(model, actions, onPreset) {
     Object.entries(ACTIONS).map(([name, title]) => [name, button(name, title, () => actions[name]())]),
   );
   other.presets.append(make("span", { text: "Presets" }));
-  const radius = radiusSlider(model);
   const menu = presetMenu(other.presets, onPreset);
   actions.presets = menu.toggle;
   const bar = make("div", { class: "att-bar", role: "toolbar", "aria-label": "Track editor tools" },
-    group(...tools), radius.element, group(other.undo, other.redo), group(other.delete, other.clear),
+    group(...tools), group(other.undo, other.redo), group(other.delete, other.clear),
     make("div", { class: "att-group att-menu-holder" }, other.presets, menu.element),
     group(other.copy, other.paste), group(other.help));
 
   function refresh() {
     tools.forEach((tool) => tool.setAttribute("aria-pressed", tool.dataset.action === model.tool));
-    radius.refresh();
     other.undo.disabled = !model.history.past.length;
     other.redo.disabled = !model.history.future.length;
     other.delete.disabled = !model.track;
@@ -64,13 +62,14 @@ export function button(name, title, onclick, label = "") {
 
 const group = (...buttons) => make("div", { class: "att-group" }, ...buttons);
 
-function radiusSlider(model) {
+/** How wide the brush is; lies over the canvas while there is a brush. @param {import("./model.mjs").Model} model */
+export function radiusSlider(model) {
   const input = make("input", {
     type: "range", min: 0.002, max: 0.25, step: 0.001, "data-field": "radius",
     title: "Brush radius (+ and -)", "aria-label": "Brush radius, as a share of the image width",
     oninput: () => model.set({ radius: Number(input.value) }),
   });
-  const element = make("label", { class: "att-radius" }, input);
+  const element = make("label", { class: "att-radius" }, make("span", { text: "Brush" }), input);
   function refresh() {
     element.hidden = model.tool !== "pin" && model.tool !== "erase";
     input.value = model.radius;

@@ -29,9 +29,7 @@ export class View {
   shape(track) {
     let shape = this.shapes.get(track);
     if (!shape) {
-      const points = track.points.map((point) => this.toScreen(point));
-      const curve = curveThrough(points, track.curve === "smooth");
-      shape = { points, curve, line: outline(curve) };
+      shape = shapeOf(track.points.map((point) => this.toScreen(point)), track.curve === "smooth");
       this.shapes.set(track, shape);
     }
     return shape;
@@ -45,7 +43,8 @@ export class View {
     const { tracks } = model.drawing;
     const order = [...tracks.keys()].reverse().filter((i) => i !== model.selected);
     if (model.track) order.unshift(model.selected);
-    return this.#hitPoint(tracks, order, place) ?? this.#hitCurve(tracks, order, place);
+    const close = order.filter((i) => !this.shape(tracks[i]).isFar(place));
+    return this.#hitPoint(tracks, close, place) ?? this.#hitCurve(tracks, close, place);
   }
 
   #hitPoint(tracks, order, place) {
@@ -64,6 +63,27 @@ export class View {
       return { track, at: insertAt(tracks[track].points.length, curve.segments.length, near.piece, line.length - 1) };
     }
   }
+}
+
+/** Curve and polyline are worked out when asked for: of ten thousand tracks few are looked at closely. */
+function shapeOf(points, smooth) {
+  let curve, line;
+  const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
+  return {
+    points,
+    get curve() {
+      return (curve ??= curveThrough(points, smooth));
+    },
+    get line() {
+      return (line ??= outline(this.curve));
+    },
+    /** Whether a place is so far from all control points that it is on no part of the track. */
+    isFar([x, y]) {
+      const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+      const reach = NEAR_POINT + right - left + bottom - top;
+      return x < left - reach || x > right + reach || y < top - reach || y > bottom + reach;
+    },
+  };
 }
 
 /** Before which control point a new one belongs. Repeated points have no segment, which shifts the count a little. */
