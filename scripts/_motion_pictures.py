@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from aqueduct.core.motion.advect import advect
+from aqueduct.core.motion.algebra import over
+from aqueduct.core.motion.camera import Keyframe, camera_motion
 from aqueduct.core.motion.cycle import cycle_energy, cycle_mask
 from aqueduct.core.motion.densify import DENSIFIERS, motion_from_tracks
 from aqueduct.core.motion.field import MotionField
@@ -131,7 +133,7 @@ def densifiers() -> Image.Image:
     panels = [("one track moves, five are static", shown)]
     for name in DENSIFIERS:
         motion = motion_from_tracks(tracks, name, image=photo)
-        panels.append((name, warped_grid(motion, carried(photo, motion), legend=False)[-1]))
+        panels.append((name, last_grid(photo, motion)))
     return sheet(panels, columns=3)
 
 
@@ -162,5 +164,37 @@ def chain() -> Image.Image:
         ("between(0, 16): the whole way, on frame 0", flow_arrows(
             whole[None], None, photo[None], spacing=24, factor=1.0, legend=False
         )[0]),
+    ]
+    return sheet(panels, columns=3)
+
+
+def filmed(*poses: Keyframe) -> MotionField:
+    return camera_motion(FRAMES, HEIGHT, WIDTH, poses)
+
+
+def last_grid(photo: Tensor, motion: MotionField) -> Tensor:
+    return warped_grid(motion, carried(photo, motion), legend=False)[-1]
+
+
+def cameras() -> Image.Image:
+    """What the signs mean: pan, zoom and roll, each on its own."""
+    photo, start = photograph(), Keyframe(0)
+    panels = [
+        ("pan_x 0.12, pan_y -0.08", last_grid(photo, filmed(start, Keyframe(1, pan_x=0.12, pan_y=-0.08)))),
+        ("zoom 0.7", last_grid(photo, filmed(start, Keyframe(1, zoom=0.7)))),
+        ("roll 15", last_grid(photo, filmed(start, Keyframe(1, roll=15)))),
+    ]
+    return sheet(panels, columns=3)
+
+
+def composed() -> Image.Image:
+    """An object's motion, a camera's, and what the moving camera sees of the object."""
+    photo, tracks = photograph(), drawn()
+    moving = motion_from_tracks(tracks, "gaussian", image=photo)
+    camera = filmed(Keyframe(0), Keyframe(1, zoom=0.75, roll=10))
+    panels = [
+        ("the picture moves", last_grid(photo, moving)),
+        ("the camera moves", last_grid(photo, camera)),
+        ("both: camera over motion", last_grid(photo, over(camera, moving))),
     ]
     return sheet(panels, columns=3)

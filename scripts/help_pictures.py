@@ -90,6 +90,8 @@ def motions() -> None:
     save(motion.cycle(), ASSETS / "cycle-mask.jpg")
     save(motion.densifiers(), ASSETS / "densifiers.jpg")
     save(motion.advected(), ASSETS / "advect.jpg")
+    save(motion.cameras(), ASSETS / "camera.jpg")
+    save(motion.composed(), ASSETS / "compose.jpg")
     save(motion.chain(), DOCS / "motion.jpg")
 
 
