@@ -43,7 +43,10 @@ export class Model {
     return this.written.text;
   }
 
-  /** Take a text from the graph. One that cannot be read is kept, so that saving the workflow loses nothing. */
+  /**
+   * Take a text from the graph. It stays as it is, to the letter, until the first edit: opening a workflow changes
+   * nothing. One that cannot be read is kept too, so that saving the workflow loses nothing.
+   */
   load(text) {
     if (text === this.text) return;
     this.preview = null;
@@ -51,6 +54,7 @@ export class Model {
     try {
       this.history.reset(readDocument(text));
       this.problem = "";
+      this.written = { drawing: this.history.value, text };
     } catch (error) {
       this.history.reset(EMPTY);
       [this.problem, this.unread] = [error.message, text];
