@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..neighbourhood import highest_nearby
 from ..sampling import inside, pixel_grid, sample
 
 ROUNDS = 10  # of the fixed point
@@ -41,9 +42,9 @@ def _origins(flow: Tensor, grid: Tensor) -> Tensor:
     """
     size = flow.shape[-2:]
     length = flow.norm(dim=1, keepdim=True)
-    reach = int(length.max().ceil().clamp(max=max(size)))
-    origin = _highest_nearby(-length, grid, reach)
-    for start in (torch.zeros_like(flow), _highest_nearby(length, flow, reach)):
+    reach = int(length.max().ceil())
+    origin = highest_nearby(-length, grid, reach)
+    for start in (torch.zeros_like(flow), highest_nearby(length, flow, reach)):
         vector = start
         for _ in range(ROUNDS):
             vector = sample(flow, (grid - vector).round())
@@ -58,14 +59,3 @@ def _read_untorn(field: Tensor, points: Tensor) -> Tensor:
     torn = (spread.amax(1, keepdim=True) > TORN).float()
     nearest = points.round()
     return torch.where(sample(torn, nearest) > 0.5, sample(field, nearest), sample(field, points))
-
-
-def _highest_nearby(score: Tensor, values: Tensor, reach: int) -> Tensor:
-    """``values [1, 2, H, W]`` of the pixel with the highest ``score [1, 1, H, W]`` in a square window."""
-    for window in ((2 * reach + 1, 1), (1, 2 * reach + 1)):  # one axis after the other
-        padding = (window[0] // 2, window[1] // 2)
-        edges = (padding[1],) * 2 + (padding[0],) * 2
-        padded = F.pad(score, edges, value=-torch.inf)
-        score, index = F.max_pool2d(padded, window, stride=1, return_indices=True)
-        values = F.pad(values, edges).flatten(2).gather(2, index.flatten(2).expand(-1, 2, -1)).view_as(values)
-    return values

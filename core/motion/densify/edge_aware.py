@@ -27,13 +27,14 @@ def edge_aware(
 
         sum_k (u(p_k) - v_k)^2 / smoothing  +  sum_ij w_ij (u_i - u_j)^2  +  sum_i u_i^2 / radius^2
 
-    over neighbouring pixels i, j, with ``w_ij = exp(-edges |I_i - I_j|^2 / <|I_i - I_j|^2>)``: colours are compared
-    with what is usual in the picture (Boykov and Jolly 2001, Rother et al. 2004), a larger ``edges`` separates more.
+    over neighbouring pixels i, j, with ``w_ij = exp(-edges |I_i - I_j|^2 / m)``, at least 1e-6, and m the mean of such
+    squared differences: colours are compared with what is usual in the picture (Boykov and Jolly 2001, Rother et al.
+    2004), a larger ``edges`` separates more.
     Where nothing else holds a region, its motion fades over ``radius`` pixels. Points outside the image are left out,
     because no pixel has their colour.
 
-    Solved (sparse Cholesky-like LU) on at most ``side`` pixels along the longer side; each pixel of the image then
-    takes the value of those of its four coarse neighbours that look like it (Kopf et al. 2007).
+    Solved by a sparse LU on at most ``side`` pixels along the longer side; each pixel of the image then takes the value
+    of those of its four coarse neighbours that look like it (Kopf et al. 2007).
     """
     if guide.ndim != 3 or tuple(guide.shape[-2:]) != tuple(size):
         raise ValueError(
