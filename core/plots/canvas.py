@@ -82,6 +82,11 @@ def text_width(text: str, size: int) -> int:
     return int(np.ceil(ImageFont.load_default(size).getlength(text)))
 
 
+def spelled(value: float) -> str:
+    """A number for a legend: three digits, more only before the point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
 def legend_corner(patch: np.ndarray, height: int, width: int) -> tuple[int, int] | None:
     """``(top, left)`` of a legend in the lower left corner, or None: no legend where it would cover over an eighth."""
     margin = max(2, round(min(height, width) / 64))

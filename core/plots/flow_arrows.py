@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import Overlay, Point, text_size, text_width, with_legend
+from .canvas import Overlay, Point, spelled, text_size, text_width, with_legend
 from .clips import Report, backdrops, rendered, typical_length
 
 FILL, OUTLINE = (255, 200, 40), (30, 30, 36)  # light on dark: seen on any image
@@ -107,7 +107,10 @@ def arrow_legend(typical: float, factor: float, spacing: int, height: int, width
     """An arrow of a round number of pixels, and how much longer than the motion it is drawn."""
     size = text_size(height, width)
     shown = round_down(typical) if typical > 0 else 0.0
-    lines = [f"{shown:.3g} px per frame", f"drawn {factor:g} times as long" if factor != 1 else "drawn true to length"]
+    lines = [
+        f"{spelled(shown)} px per frame",
+        f"drawn {spelled(factor)} times as long" if factor != 1 else "drawn true to length",
+    ]
     pad, room = round(size * 0.6), max(round(shown * factor), round(size))
     sheet = Overlay(round(size * 2.6) + pad, room + 3 * pad + max(text_width(line, size) for line in lines))
     sheet.panel(size / 3)

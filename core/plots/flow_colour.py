@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import Overlay, text_size, text_width, with_legend
+from .canvas import Overlay, spelled, text_size, text_width, with_legend
 from .clips import Report, backdrops, hatch_period, hatching, luminance, rendered, typical_length
 
 # Baker et al. 2011 (A Database and Evaluation Methodology for Optical Flow), from its colour code: steps between
@@ -80,7 +80,7 @@ def flow_colours(
 def wheel_legend(scale: float, hatched: bool, height: int, width: int) -> np.ndarray:
     """A disc of all colours up to ``scale``, what its rim and the hatching mean, for a picture of the given size."""
     size = text_size(height, width)
-    lines = [f"rim: {scale:.3g} px", "per frame"] + (["hatched: unknown"] if hatched else [])
+    lines = [f"rim: {spelled(scale)} px", "per frame"] + (["hatched: unknown"] if hatched else [])
     pad, side = round(size * 0.5), round(size * 3.8)
     sheet = Overlay(side + 2 * pad, side + 3 * pad + max(text_width(line, size) for line in lines))
     sheet.panel(size / 3)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .canvas import INK, Overlay, text_size, text_width, with_legend
+from .canvas import INK, Overlay, spelled, text_size, text_width, with_legend
 from .clips import Report, backdrops, luminance, rendered
 
 FLOOR = 0.01  # pixels^2: a tenth of a pixel astray; less is drawn as nothing
@@ -106,7 +106,7 @@ def heat_legend(top: float, contour: bool, height: int, width: int) -> np.ndarra
         sheet.line([(x, upper + bar * 0.7), (x, upper + bar)], INK, 0.5)
         if (power - first) % every == 0:
             anchor = "lt" if share < 0.1 else "rt" if share > 0.9 else "mt"
-            sheet.text((x, upper + bar + size * 0.2), f"{10.0**power:g}", size, anchor)
+            sheet.text((x, upper + bar + size * 0.2), spelled(10.0**power), size, anchor)
     if contour:
         y = upper + bar + size * 1.95
         sheet.line([(pad, y), (pad + size, y)], CONTOUR, max(1.0, size / 10))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aqueduct.core.motion.field import MotionField
-from aqueduct.core.plots.canvas import LEGEND_SHARE, Overlay, legend_corner
+from aqueduct.core.plots.canvas import LEGEND_SHARE, Overlay, legend_corner, spelled
 from aqueduct.core.plots.clips import typical_length
 from aqueduct.core.plots.flow_arrows import FILL, arrow_factor, grid_points, round_down
 from aqueduct.core.plots.flow_colour import TOO_LONG, colour_wheel, wheel_legend
@@ -48,9 +48,8 @@ def centroid(mass: np.ndarray) -> tuple[float, float]:
 )
 def test_pure_directions_have_their_hue(x, y, corner, share):
     picture = flow_colours(constant(4.0 * x, 4.0 * y), legend=False)[0]
-    hue, saturation, value = colorsys.rgb_to_hsv(1, 1, 1), 1.0, 1.0
-    hue = (corner + share) / 6  # within an arc one channel moves linearly, which is what HSV calls hue
-    expected = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value))
+    # Within an arc one channel moves linearly, which is what HSV calls hue.
+    expected = torch.tensor(colorsys.hsv_to_rgb((corner + share) / 6, 1, 1))
     assert picture.shape == (H, W, 3)
     assert (picture - expected).abs().max() < 1e-5
 
@@ -171,6 +170,11 @@ def test_a_legend_keeps_to_its_corner(size):
         assert (height - top) * (right + 1) < height * width / LEGEND_SHARE * 1.3, name  # its margins added
         assert top > height / 2 and right < width * 0.7, name
         assert not changed[:, -1].any() and not changed[:, :, 0].any(), name  # a margin on every side
+
+
+def test_numbers_of_legends_have_three_digits_and_large_ones_no_exponent():
+    numbers = {0: "0", 0.01234: "0.0123", 6.286: "6.29", 99.96: "100", 1234.5: "1234", 70000: "70000"}
+    assert {value: spelled(value) for value in numbers} == numbers
 
 
 def test_a_picture_too_small_for_a_legend_goes_without():
