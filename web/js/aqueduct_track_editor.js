@@ -73,7 +73,11 @@ function follow(node, editor) {
 
 /** On the classic canvas the editor lies above the graph: wheel and middle button are the graph's, to zoom and pan. */
 function passToGraph(canvas) {
-  const MIDDLE = { pointerdown: (e) => e.button === 1, pointermove: (e) => e.buttons & 4, pointerup: (e) => e.button === 1 };
+  const MIDDLE = {
+    pointerdown: (e) => e.button === 1,
+    pointermove: (e) => e.buttons & 4,
+    pointerup: (e) => e.button === 1,
+  };
   const handlers = { pointerdown: "processMouseDown", pointermove: "processMouseMove", pointerup: "processMouseUp" };
   const isClassic = () => !globalThis.LiteGraph?.vueNodesMode;
   for (const [type, isMiddle] of Object.entries(MIDDLE)) {

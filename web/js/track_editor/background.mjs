@@ -22,7 +22,7 @@ export class Background {
   refresh() {
     const wired = upstreamPicture(this.node, this.input, this.app.rootGraph ?? this.app.graph);
     const sent = this.#sent();
-    const source = wired?.exact ? wired : sent ?? wired;
+    const source = wired?.exact ? wired : (sent ?? wired);
     if (source?.key === this.key) return;
     this.key = source?.key;
     if (!source) this.#show(undefined, "");

@@ -9,7 +9,9 @@ export function clipboard({ model, sheet, background, keys }) {
 
   function said() {
     const { width, height } = background.size;
-    const size = background.known ? `${width} \u00d7 ${height}` : `${width} \u00d7 ${height}, a guess: no image is known yet`;
+    const size = background.known
+      ? `${width} \u00d7 ${height}`
+      : `${width} \u00d7 ${height}, a guess: no image is known yet`;
     return `${model.frames} points a track, in pixels of ${size}.`;
   }
 

@@ -18,8 +18,9 @@ export function curveThrough(points, smooth) {
   for (let i = 0; i + 1 < apart.length; i++) {
     const [here, there] = [apart[i], apart[i + 1]];
     segments.push(
-      smooth ? catmullRom(apart[i - 1] ?? mirrored(there, here), here, there, apart[i + 2] ?? mirrored(here, there))
-             : [here[0], there[0] - here[0], 0, 0, here[1], there[1] - here[1], 0, 0],
+      smooth
+        ? catmullRom(apart[i - 1] ?? mirrored(there, here), here, there, apart[i + 2] ?? mirrored(here, there))
+        : [here[0], there[0] - here[0], 0, 0, here[1], there[1] - here[1], 0, 0],
     );
   }
   return { origin: points[0], segments, reached: lengths(segments) };

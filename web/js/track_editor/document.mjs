@@ -1,5 +1,6 @@
 /**
- * The drawing as JSON, version 1. `core/motion/track_document.py` says the same on the server: a change belongs in both.
+ * The drawing as JSON, version 1. `core/motion/track_document.py` says the same on the server: a change belongs in
+ * both.
  *
  * @typedef {[number, number]} Point  shares of the image, 0..1 between its outer edges; may lie outside
  * @typedef {{points: Point[], curve: string, start: number, end: number, ease: string, hold: boolean,

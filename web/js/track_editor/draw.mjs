@@ -42,8 +42,8 @@ function drawGround(context, view, picture) {
     context.lineWidth = 1;
     context.beginPath();
     const cell = Math.max(width, height) / GRID_CELLS;
-    for (let x = cell; x < width; x += cell) context.moveTo(left + x, top), context.lineTo(left + x, top + height);
-    for (let y = cell; y < height; y += cell) context.moveTo(left, top + y), context.lineTo(left + width, top + y);
+    for (let x = cell; x < width; x += cell) (context.moveTo(left + x, top), context.lineTo(left + x, top + height));
+    for (let y = cell; y < height; y += cell) (context.moveTo(left, top + y), context.lineTo(left + width, top + y));
     context.stroke();
   }
   context.strokeStyle = "rgba(255, 255, 255, 0.25)";
@@ -111,7 +111,10 @@ function line(context, corners, colour, width) {
   context.lineJoin = context.lineCap = "round";
   context.beginPath();
   corners.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
-  for (const [style, extra] of [[HALO, 2.5], [colour, 0]]) {
+  for (const [style, extra] of [
+    [HALO, 2.5],
+    [colour, 0],
+  ]) {
     context.strokeStyle = style;
     context.lineWidth = width + extra;
     context.stroke();
@@ -146,7 +149,10 @@ function filled(context, fill, edge, width) {
 function ring(context, [x, y], radius, width = 2) {
   context.beginPath();
   context.arc(x, y, radius, 0, 2 * Math.PI);
-  for (const [style, extra] of [[HALO, 2], [WHITE, 0]]) {
+  for (const [style, extra] of [
+    [HALO, 2],
+    [WHITE, 0],
+  ]) {
     context.strokeStyle = style;
     context.lineWidth = width + extra;
     context.stroke();
@@ -156,7 +162,23 @@ function ring(context, [x, y], radius, width = 2) {
 /** A static point: a disc with a cross through it, as on a surveyor's map. */
 function cross(context, [x, y], colour, selected) {
   const arm = selected ? 10 : 8;
-  line(context, [[x - arm, y], [x + arm, y]], colour, 2);
-  line(context, [[x, y - arm], [x, y + arm]], colour, 2);
+  line(
+    context,
+    [
+      [x - arm, y],
+      [x + arm, y],
+    ],
+    colour,
+    2,
+  );
+  line(
+    context,
+    [
+      [x, y - arm],
+      [x, y + arm],
+    ],
+    colour,
+    2,
+  );
   disc(context, [x, y], selected ? 5 : 4, colour, HALO, 1.5);
 }

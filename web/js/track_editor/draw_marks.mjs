@@ -14,16 +14,18 @@ export function drawFrameMarks(context, view, model) {
   if (!curve.segments.length) return;
   const marks = frameMarks(curve, model.track, model.frames);
   context.lineCap = "butt";
-  let labelled;
-  marks.forEach((mark, i) => {
-    const along = normalAt(marks, i);
-    tick(context, mark.place, along);
-    const room = !labelled || distance(labelled, mark.place) >= LABEL_ROOM;
-    if (room || mark.last > mark.first) {
-      label(context, mark, along);
-      labelled = mark.place;
-    }
-  });
+  marks.forEach((mark, i) => tick(context, mark.place, normalAt(marks, i)));
+  for (const i of labelled(marks)) label(context, marks[i], normalAt(marks, i));
+}
+
+/** Which marks have room for their number: first where the track rests and ends, then along the way. */
+function labelled(marks) {
+  const urgent = (i) => (marks[i].last > marks[i].first || i === 0 || i === marks.length - 1 ? 0 : 1);
+  const chosen = [];
+  for (const i of [...marks.keys()].sort((a, b) => urgent(a) - urgent(b) || a - b)) {
+    if (chosen.every((other) => distance(marks[other].place, marks[i].place) >= LABEL_ROOM)) chosen.push(i);
+  }
+  return chosen;
 }
 
 /** Frames at one place are one mark: `{place, first, last}`. */
@@ -49,7 +51,10 @@ function tick(context, [x, y], [nx, ny]) {
   context.beginPath();
   context.moveTo(x - nx * TICK, y - ny * TICK);
   context.lineTo(x + nx * TICK, y + ny * TICK);
-  for (const [style, width] of [["rgba(10, 12, 16, 0.6)", 3], ["#ffffff", 1.2]]) {
+  for (const [style, width] of [
+    ["rgba(10, 12, 16, 0.6)", 3],
+    ["#ffffff", 1.2],
+  ]) {
     context.strokeStyle = style;
     context.lineWidth = width;
     context.stroke();

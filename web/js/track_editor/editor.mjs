@@ -8,11 +8,12 @@ import { hint } from "./hints.mjs";
 import { ICONS } from "./icons.mjs";
 import { listenToKeys } from "./keyboard.mjs";
 import { Model } from "./model.mjs";
-import { timingFields, trackList } from "./panel.mjs";
 import { playback } from "./playback.mjs";
 import { listenToPointer } from "./pointer.mjs";
 import { helpSheet, problemSheet, sheetHolder } from "./sheets.mjs";
+import { timingFields } from "./timing_fields.mjs";
 import { button, radiusSlider, toolbar } from "./toolbar.mjs";
+import { trackList } from "./track_list.mjs";
 import { View } from "./view.mjs";
 
 /** Zoomed in, the canvas is painted finer, up to this many device pixels for one of its own. */
@@ -22,14 +23,20 @@ const KEYS_LABEL =
 
 export class TrackEditor {
   /**
-   * @param {{node: object, app: object, imageInput: string, frames: () => number, onEdit: (kind?: string) => void}} host
+   * @param {{node: object, app: object, imageInput: string, frames: () => number,
+   *          onEdit: (kind?: string) => void}} host  `kind` is given when edits of that kind may come in a row
    */
   constructor(host) {
     this.host = host;
     this.model = new Model({ onChange: () => this.refresh(), onEdit: host.onEdit });
     this.overlay = {};
     this.#build();
-    this.background = new Background({ node: host.node, input: host.imageInput, app: host.app, onChange: () => this.#reshape() });
+    this.background = new Background({
+      node: host.node,
+      input: host.imageInput,
+      app: host.app,
+      onChange: () => this.#reshape(),
+    });
     this.#connect();
     this.resizing = new ResizeObserver(() => this.#reshape());
     this.#reshape();
@@ -45,6 +52,7 @@ export class TrackEditor {
     this.resizing.disconnect();
     this.player.stop();
     cancelAnimationFrame(this.request);
+    this.request = undefined;
   }
 
   /** Something changed: bring every part up to date, the canvas with the next picture of the screen. */
@@ -83,18 +91,30 @@ export class TrackEditor {
     this.radius = radiusSlider(model);
     this.stage = make("div", { class: "att-stage" }, this.canvas, this.keys, this.radius.element, this.sheet.element);
     this.play = button("play", "Play (Space)", () => this.player.toggle());
-    this.scrub = make("input", { type: "range", min: 0, step: 1, value: 0, "data-action": "scrub", "aria-label": "Frame",
-      oninput: () => (this.player.stop(), model.set({ frame: Number(this.scrub.value) })) });
+    this.scrub = make("input", {
+      type: "range",
+      min: 0,
+      step: 1,
+      value: 0,
+      "data-action": "scrub",
+      "aria-label": "Frame",
+      oninput: () => (this.player.stop(), model.set({ frame: Number(this.scrub.value) })),
+    });
     this.frame = make("output", { class: "att-frame" });
     this.list = trackList(model);
     this.timing = timingFields(model);
     this.message = make("div", { "data-role": "message", role: "status", "aria-live": "polite" });
     this.source = make("div", { class: "att-source" });
     // "widget-expands" is how the front end of 2025 knows which widget takes the height that a node has to spare.
-    this.element = make("div", { class: "aqueduct-track-editor widget-expands", title: "" }, this.bar.element, this.stage,
+    this.element = make(
+      "div",
+      { class: "aqueduct-track-editor widget-expands", title: "" },
+      this.bar.element,
+      this.stage,
       make("div", { class: "att-play" }, this.play, this.scrub, this.frame),
       make("div", { class: "att-bottom" }, this.list.element, this.timing.element),
-      make("div", { class: "att-foot" }, this.message, this.source));
+      make("div", { class: "att-foot" }, this.message, this.source),
+    );
   }
 
   #connect() {
@@ -102,10 +122,17 @@ export class TrackEditor {
     this.player = playback(model);
     const focus = () => this.#focus();
     const cancelGesture = listenToPointer({
-      canvas, model, focus, view: () => this.view, show: (overlay) => ((this.overlay = overlay), this.#requestDraw()),
+      canvas,
+      model,
+      focus,
+      view: () => this.view,
+      show: (overlay) => ((this.overlay = overlay), this.#requestDraw()),
     });
     listenToKeys(keys, {
-      model, cancelGesture, imageSize: () => this.background.size, togglePlay: () => this.player.toggle(),
+      model,
+      cancelGesture,
+      imageSize: () => this.background.size,
+      togglePlay: () => this.player.toggle(),
       step: (by) => (this.player.stop(), model.set({ frame: (model.frame + by + model.frames) % model.frames })),
     });
     canvas.addEventListener("focus", focus);
@@ -162,7 +189,11 @@ export class TrackEditor {
     this.view = new View({ width: this.stage.clientWidth || 1, height: this.stage.clientHeight || 1 }, background.size);
     const { width, height } = background.size;
     const size = `${width} \u00d7 ${height}`;
-    this.source.textContent = background.picture ? `${background.from}, ${size}` : background.known ? size : "no image yet";
+    this.source.textContent = background.picture
+      ? `${background.from}, ${size}`
+      : background.known
+        ? size
+        : "no image yet";
     canvas.setAttribute("title", "");
     this.refresh();
   }

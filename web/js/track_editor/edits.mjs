@@ -38,6 +38,7 @@ export const addPin = (drawing, pin) => ({ ...drawing, pins: [...drawing.pins, p
 /** Start and end between 0 and 1; the one that is moved pushes the other before it. */
 export function changeTiming(drawing, index, field, share) {
   const { start, end } = drawing.tracks[index];
-  const time = field === "start" ? { start: share, end: Math.max(end, share) } : { end: share, start: Math.min(start, share) };
+  const time =
+    field === "start" ? { start: share, end: Math.max(end, share) } : { end: share, start: Math.min(start, share) };
   return changeTrack(drawing, index, time);
 }

@@ -1,6 +1,6 @@
 /** The line below the editor: what is wrong, what just happened, or what the pointer can do now. */
 
-import { nameOf } from "./panel.mjs";
+import { nameOf } from "./track_list.mjs";
 
 /** @param {import("./model.mjs").Model} model */
 export function hint(model) {

@@ -23,13 +23,18 @@ export function readCoordinates(text, size) {
 /** Every enabled track, frame by frame, to a hundredth of a pixel. */
 export function writeCoordinates(tracks, size, frames) {
   const hundredth = (value) => Math.round(value * 100) / 100;
-  const told = tracks.filter((track) => track.enabled).map((track) => {
-    const curve = curveThrough(track.points.map((point) => toPixels(point, size)), track.curve === "smooth");
-    return Array.from({ length: frames }, (_, k) => {
-      const [x, y] = placeAt(curve, travelled(track, timeOfFrame(k, frames)));
-      return { x: hundredth(x), y: hundredth(y) };
+  const told = tracks
+    .filter((track) => track.enabled)
+    .map((track) => {
+      const curve = curveThrough(
+        track.points.map((point) => toPixels(point, size)),
+        track.curve === "smooth",
+      );
+      return Array.from({ length: frames }, (_, k) => {
+        const [x, y] = placeAt(curve, travelled(track, timeOfFrame(k, frames)));
+        return { x: hundredth(x), y: hundredth(y) };
+      });
     });
-  });
   return JSON.stringify(told);
 }
 
@@ -56,7 +61,10 @@ function readTrack(points, index, size) {
   if (broken >= 0) throw new Error(`Track ${index} of the clipboard has no x and y at point ${broken}.`);
   const resting = places.every((place) => place[0] === places[0][0] && place[1] === places[0][1]);
   const few = resting ? places.slice(0, 1) : simplified(places, PASTE_TOLERANCE);
-  return newTrack(few.map((place) => toShares(place, size)), { curve: "straight" });
+  return newTrack(
+    few.map((place) => toShares(place, size)),
+    { curve: "straight" },
+  );
 }
 
 const isPair = (point) => Array.isArray(point) && typeof point[0] === "number";

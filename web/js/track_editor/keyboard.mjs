@@ -80,8 +80,7 @@ function addPoint(model) {
   const at = track?.points.length ?? 0;
   const point = at ? track.points[at - 1].map((share, axis) => share + NEW_POINT_OFFSET[axis]) : [0.5, 0.5];
   const index = at ? model.selected : model.drawing.tracks.length;
-  model.edit((drawing) =>
-    at ? edits.insertPoint(drawing, index, at, point) : edits.addTrack(drawing, [point]));
+  model.edit((drawing) => (at ? edits.insertPoint(drawing, index, at, point) : edits.addTrack(drawing, [point])));
   model.select(index, at, true);
 }
 

@@ -7,7 +7,7 @@ import { History } from "./history.mjs";
 export const NONE = -1;
 
 export class Model {
-  /** @param {{onChange: () => void, onEdit: () => void}} listeners redraw after any change; tell the graph of an edit */
+  /** @param {{onChange: () => void, onEdit: (kind?: string) => void}} listeners to redraw, and to tell the graph */
   constructor({ onChange, onEdit }) {
     Object.assign(this, { onChange, onEdit });
     this.history = new History(EMPTY);

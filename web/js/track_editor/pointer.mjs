@@ -175,8 +175,7 @@ function addStroke(model, view, stroke) {
 function addClick(model, point) {
   const track = model.extending ? model.selected : model.drawing.tracks.length;
   const at = model.extending ? model.track.points.length : 0;
-  model.edit((drawing) =>
-    at ? edits.insertPoint(drawing, track, at, point) : edits.addTrack(drawing, [point]));
+  model.edit((drawing) => (at ? edits.insertPoint(drawing, track, at, point) : edits.addTrack(drawing, [point])));
   model.select(track, at, true);
 }
 

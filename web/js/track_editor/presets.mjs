@@ -17,7 +17,9 @@ const fromCentre = ([u, v], factor) => [CENTRE[0] + (u - CENTRE[0]) * factor, CE
 
 function zoomed(first, last) {
   return grid.map((point) =>
-    isCentre(point) ? newTrack([point]) : newTrack([fromCentre(point, first), fromCentre(point, last)], { curve: "straight" }),
+    isCentre(point)
+      ? newTrack([point])
+      : newTrack([fromCentre(point, first), fromCentre(point, last)], { curve: "straight" }),
   );
 }
 
@@ -36,8 +38,21 @@ function swirled(aspect) {
 }
 
 function parted() {
-  const halves = [[0.4, 0.22], [0.6, 0.78]];
-  return COLUMNS.flatMap((v) => halves.map(([from, to]) => newTrack([[from, v], [to, v]], { ease: "in-out" })));
+  const halves = [
+    [0.4, 0.22],
+    [0.6, 0.78],
+  ];
+  return COLUMNS.flatMap((v) =>
+    halves.map(([from, to]) =>
+      newTrack(
+        [
+          [from, v],
+          [to, v],
+        ],
+        { ease: "in-out" },
+      ),
+    ),
+  );
 }
 
 /** name -> what the menu says, and the tracks for an image of an aspect (width / height) */

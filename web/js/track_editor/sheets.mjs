@@ -40,30 +40,55 @@ export function sheetHolder() {
 
 export function helpSheet(close) {
   const rows = GESTURES.map(([what, does]) => make("tr", {}, make("th", { text: what }), make("td", { text: does })));
-  return [make("table", {}, ...rows), make("button", { type: "button", "data-action": "close", text: "Close", onclick: close })];
+  return [
+    make("table", {}, ...rows),
+    make("button", { type: "button", "data-action": "close", text: "Close", onclick: close }),
+  ];
 }
 
 /** Where the browser keeps its clipboard from pages, the text is shown. */
 export function copySheet(text, close) {
-  const area = make("textarea", { readonly: true, "aria-label": "Tracks as KJNodes JSON", onfocus: () => area.select() });
+  const area = make("textarea", {
+    readonly: true,
+    "aria-label": "Tracks as KJNodes JSON",
+    onfocus: () => area.select(),
+  });
   area.value = text;
-  return [make("p", { text: "Copy this text:" }), area,
-    make("button", { type: "button", "data-action": "close", text: "Close", onclick: close })];
+  return [
+    make("p", { text: "Copy this text:" }),
+    area,
+    make("button", { type: "button", "data-action": "close", text: "Close", onclick: close }),
+  ];
 }
 
 /** @param {(text: string) => void} onText */
 export function pasteSheet(onText, close) {
   const area = make("textarea", { "aria-label": "KJNodes JSON to add", placeholder: '[{"x": 12, "y": 30}, ...]' });
-  const add = make("button", { type: "button", "data-action": "paste-add", text: "Add tracks", onclick: () => onText(area.value) });
-  return [make("p", { text: "Paste coordinate JSON of KJNodes, WanVideo or ATI:" }), area,
-    make("div", { class: "att-group" }, add,
-      make("button", { type: "button", "data-action": "close", text: "Cancel", onclick: close }))];
+  const add = make("button", {
+    type: "button",
+    "data-action": "paste-add",
+    text: "Add tracks",
+    onclick: () => onText(area.value),
+  });
+  return [
+    make("p", { text: "Paste coordinate JSON of KJNodes, WanVideo or ATI:" }),
+    area,
+    make(
+      "div",
+      { class: "att-group" },
+      add,
+      make("button", { type: "button", "data-action": "close", text: "Cancel", onclick: close }),
+    ),
+  ];
 }
 
 export function problemSheet(problem, text, onReset) {
   const area = make("textarea", { readonly: true, "aria-label": "The drawing as it was saved" });
   area.value = text;
-  return [make("p", { class: "att-problem", text: problem }),
-    make("p", { text: "It is kept as it was saved. Fix it where it came from, or start anew:" }), area,
-    make("button", { type: "button", "data-action": "reset", text: "Start anew", onclick: onReset })];
+  return [
+    make("p", { class: "att-problem", text: problem }),
+    make("p", { text: "It is kept as it was saved. Fix it where it came from, or start anew:" }),
+    area,
+    make("button", { type: "button", "data-action": "reset", text: "Start anew", onclick: onReset }),
+  ];
 }

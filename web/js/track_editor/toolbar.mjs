@@ -36,10 +36,16 @@ export function toolbar(model, actions, onPreset) {
   other.presets.append(make("span", { text: "Presets" }));
   const menu = presetMenu(other.presets, onPreset);
   actions.presets = menu.toggle;
-  const bar = make("div", { class: "att-bar", role: "toolbar", "aria-label": "Track editor tools" },
-    group(...tools), group(other.undo, other.redo), group(other.delete, other.clear),
+  const bar = make(
+    "div",
+    { class: "att-bar", role: "toolbar", "aria-label": "Track editor tools" },
+    group(...tools),
+    group(other.undo, other.redo),
+    group(other.delete, other.clear),
     make("div", { class: "att-group att-menu-holder" }, other.presets, menu.element),
-    group(other.copy, other.paste), group(other.help));
+    group(other.copy, other.paste),
+    group(other.help),
+  );
 
   function refresh() {
     tools.forEach((tool) => tool.setAttribute("aria-pressed", tool.dataset.action === model.tool));
@@ -55,7 +61,11 @@ export function toolbar(model, actions, onPreset) {
 
 /** `label` is shown beside the icon where there is room. */
 export function button(name, title, onclick, label = "") {
-  const made = make("button", { type: "button", title, "aria-label": title, "data-action": name, onclick }, icon(ICONS[name]));
+  const made = make(
+    "button",
+    { type: "button", title, "aria-label": title, "data-action": name, onclick },
+    icon(ICONS[name]),
+  );
   if (label) made.append(make("span", { text: label }));
   return made;
 }
@@ -65,8 +75,13 @@ const group = (...buttons) => make("div", { class: "att-group" }, ...buttons);
 /** How wide the brush is; lies over the canvas while there is a brush. @param {import("./model.mjs").Model} model */
 export function radiusSlider(model) {
   const input = make("input", {
-    type: "range", min: 0.002, max: 0.25, step: 0.001, "data-field": "radius",
-    title: "Brush radius (+ and -)", "aria-label": "Brush radius, as a share of the image width",
+    type: "range",
+    min: 0.002,
+    max: 0.25,
+    step: 0.001,
+    "data-field": "radius",
+    title: "Brush radius (+ and -)",
+    "aria-label": "Brush radius, as a share of the image width",
     oninput: () => model.set({ radius: Number(input.value) }),
   });
   const element = make("label", { class: "att-radius" }, make("span", { text: "Brush" }), input);
@@ -79,8 +94,14 @@ export function radiusSlider(model) {
 
 function presetMenu(opener, onPreset) {
   const items = Object.entries(PRESETS).map(([name, preset]) =>
-    make("button", { type: "button", role: "menuitem", "data-preset": name, text: preset.label,
-      onclick: () => (close(), onPreset(preset)) }));
+    make("button", {
+      type: "button",
+      role: "menuitem",
+      "data-preset": name,
+      text: preset.label,
+      onclick: () => (close(), onPreset(preset)),
+    }),
+  );
   const element = make("div", { class: "att-menu", role: "menu", hidden: true, onkeydown, onfocusout }, ...items);
   opener.setAttribute("aria-haspopup", "menu");
   opener.setAttribute("aria-expanded", "false");
@@ -104,7 +125,7 @@ function presetMenu(opener, onPreset) {
   function onkeydown(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (step) items.at((items.indexOf(document.activeElement) + step) % items.length).focus();
-    else if (event.key === "Escape") close(), opener.focus();
+    else if (event.key === "Escape") (close(), opener.focus());
     else return;
     event.preventDefault();
     event.stopPropagation();

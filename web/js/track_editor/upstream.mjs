@@ -1,7 +1,8 @@
 /** Find the picture that will arrive at a node's input, from what its sources show before any run. */
 
 /**
- * @typedef {{key: string, url?: string, video?: boolean, element?: HTMLImageElement, exact: boolean, from: string}} Source
+ * @typedef {{key: string, url?: string, video?: boolean, element?: HTMLImageElement, exact: boolean,
+ *            from: string}} Source
  *   `key` changes with the picture; `exact`: nothing between it and the input could have changed it
  */
 
@@ -10,7 +11,7 @@ const VIDEO = /\.(mp4|webm|mov|mkv|m4v|avi)$/i;
 const FILE_WIDGETS = ["image", "video", "file", "image_path"];
 const PICTURES = ["IMAGE", "VIDEO"];
 const BYPASSED = 4;
-/** Frontend constants: links of a subgraph's own inputs come from this node, inside. */
+/** Where links of a subgraph's own inputs come from, inside; newer front ends write ids as text. */
 const SUBGRAPH_INPUT = -10;
 const FARTHEST = 24;
 
@@ -25,7 +26,7 @@ function follow(node, slot, search) {
   const link = linkOf(node.graph, node.inputs?.[slot]?.link);
   if (!link || search.steps > FARTHEST) return undefined;
   const next = { ...search, steps: search.steps + 1 };
-  if (link.origin_id === SUBGRAPH_INPUT) {
+  if (Number(link.origin_id) === SUBGRAPH_INPUT) {
     const outer = findNode(search.rootGraph, (other) => other.subgraph === node.graph);
     return outer && follow(outer, link.origin_slot, next);
   }
@@ -39,7 +40,8 @@ function pictureOf(node, slot, search) {
   const passesOn = node.mode === BYPASSED || /reroute/i.test(node.type ?? "");
   const own = passesOn ? undefined : ownPicture(node, search);
   if (own) return own;
-  const into = node.inputs?.findIndex((input) => PICTURES.includes(input.type) || (passesOn && input.link != null)) ?? -1;
+  const into =
+    node.inputs?.findIndex((input) => PICTURES.includes(input.type) || (passesOn && input.link != null)) ?? -1;
   return into < 0 ? undefined : follow(node, into, { ...search, exact: search.exact && passesOn });
 }
 
@@ -74,7 +76,8 @@ function fileName(value) {
 
 /** Address of a file on the server, below the page's own. */
 export function viewUrl({ path, filename, subfolder, type }) {
-  return `/view?${new URLSearchParams({ filename: path ?? filename, subfolder: subfolder ?? "", type: type ?? "input" })}`;
+  const query = { filename: path ?? filename, subfolder: subfolder ?? "", type: type ?? "input" };
+  return `/view?${new URLSearchParams(query)}`;
 }
 
 function linkOf(graph, id) {

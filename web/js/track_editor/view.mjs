@@ -29,7 +29,10 @@ export class View {
   shape(track) {
     let shape = this.shapes.get(track);
     if (!shape) {
-      shape = shapeOf(track.points.map((point) => this.toScreen(point)), track.curve === "smooth");
+      shape = shapeOf(
+        track.points.map((point) => this.toScreen(point)),
+        track.curve === "smooth",
+      );
       this.shapes.set(track, shape);
     }
     return shape;
