@@ -15,15 +15,18 @@ def extension():
         image,
         model,
         motion_algebra,
+        motion_camera,
         motion_files,
         motion_flow,
         motion_preview,
+        motion_tracks,
         motion_use,
         prior,
         track_editor,
     )
 
-    motion = (motion_flow, track_editor, motion_algebra, motion_use, motion_preview, motion_files)
+    sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
+    motion = (*sources, motion_algebra, motion_use, motion_preview)
     modules = (bridge, prior, model, conditioning, image, *motion)
 
     class AqueductExtension(ComfyExtension):

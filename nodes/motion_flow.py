@@ -17,7 +17,7 @@ class AqueductOpticalFlow(io.ComfyNode):
             display_name="Optical Flow",
             category=f"{CATEGORY}/motion",
             description=(
-                "How the pixels of a clip move from each frame to the next and back, in one batch (EMG, section 3.2)."
+                "How the pixels of a clip move from each frame to the next and back, in one batch (EMG, section 4.3)."
             ),
             search_aliases=["estimate motion", "RAFT", "DIS", "bidirectional flow"],
             inputs=[

@@ -140,7 +140,7 @@ class AqueductCycleMask(io.ComfyNode):
             display_name="Cycle Mask",
             category=f"{CATEGORY}/motion",
             description=(
-                "Where following the motion there and back returns to the start (EMG, section 3.3): the pixels whose "
+                "Where following the motion there and back returns to the start (EMG, section 4.2): the pixels whose "
                 "motion can be trusted, and those that are hidden in the other frame or leave it."
             ),
             search_aliases=["occlusion mask", "forward backward consistency", "flow confidence"],

@@ -6,6 +6,7 @@ from typing import Any
 from ._console import HouseError
 from ._widgets import PRIMITIVES, SEED_NAMES
 
+ALWAYS, MUTED = 0, 2  # when a node runs, as the editor saves it
 Slot = tuple[int, int, str]  # node, output position, type
 
 
@@ -31,8 +32,11 @@ class Graph:
         self._nodes: list[dict] = []
         self._links: list[list] = []
 
-    def add(self, kind: str, at: tuple[int, int], /, *, title: str | None = None, **inputs: Any) -> Node:
-        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets.
+    def add(
+        self, kind: str, at: tuple[int, int], /, *, title: str | None = None, size: tuple[int, int] | None = None,
+        muted: bool = False, **inputs: Any,
+    ) -> Node:  # fmt: skip
+        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets. A muted one does not run.
 
         Raises HouseError for an input the node does not have.
         """
@@ -55,7 +59,9 @@ class Graph:
                 values += _saved_values(name, spec, given if given is not None and not linked else _default(spec))
             entries.append(entry)
         outputs = list(zip(info["output_name"], info["output"], strict=True))
-        node = self._record(identity, kind, at, (self.WIDTH, _height(entries, outputs, values)), values, title)
+        size = size or (self.WIDTH, _height(entries, outputs, values))
+        node = self._record(identity, kind, at, size, values, title)
+        node["mode"] = MUTED if muted else ALWAYS
         node["inputs"] = entries
         node["outputs"] = [{"name": name, "type": of, "links": []} for name, of in outputs]
         if info.get("python_module", "").startswith("custom_nodes"):
@@ -82,7 +88,8 @@ class Graph:
     def _record(self, identity: int, kind: str, at, size, values: list, title: str | None) -> dict:
         node = {
             "id": identity, "type": kind, "pos": list(at), "size": list(size), "flags": {}, "order": identity - 1,
-            "mode": 0, "inputs": [], "outputs": [], "properties": {"Node name for S&R": kind}, "widgets_values": values,
+            "mode": ALWAYS, "inputs": [], "outputs": [], "properties": {"Node name for S&R": kind},
+            "widgets_values": values,
         }  # fmt: skip
         if title:
             node["title"] = title
@@ -104,7 +111,8 @@ def _options(spec: list) -> dict:
 
 
 def _has_widget(spec: list) -> bool:
-    return _type(spec) in PRIMITIVES and not _options(spec).get("forceInput")
+    options = _options(spec)
+    return (_type(spec) in PRIMITIVES or "socketless" in options) and not options.get("forceInput")
 
 
 def _default(spec: list) -> Any:

@@ -6,6 +6,7 @@ so a copy of the pack that is already installed in this ComfyUI, and any other p
 """
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -94,6 +95,9 @@ class ComfyServer(ComfyClient):
         for kind in ("input", "output", "user"):
             (self.folder / kind).mkdir()
             folders += [f"--{kind}-directory", str(self.folder / kind)]
+        example = self._comfyui / "input" / "example.png"  # what a fresh ComfyUI's LoadImage shows
+        if example.is_file():
+            shutil.copy(example, self.folder / "input")
         return [
             *(str(self._python), str(self._comfyui / "main.py"), "--listen", LOOPBACK, "--port", str(self.port)),
             *(*folders, "--temp-directory", str(self.folder), "--database-url", "sqlite:///:memory:"),

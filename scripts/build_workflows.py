@@ -14,6 +14,7 @@ load_pack()
 from aqueduct.scripts._console import readable_errors, step
 from aqueduct.scripts._environment import prepare
 from aqueduct.scripts._graph import Graph
+from aqueduct.scripts._motion_workflows import camera_motion, draw_motion, video_motion
 from aqueduct.scripts._server import ComfyServer
 
 START = """## From one image to a video
@@ -148,14 +149,15 @@ def snr_align_host_model(info: dict) -> Graph:
     return g
 
 
-WORKFLOWS = (framebridge, framebridge_neural_prior, snr_align_host_model)
+BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
+MOTIONS = (draw_motion, video_motion, camera_motion)
 
 
 def main() -> None:
     environment = prepare(tools=False)
     with step("Asking ComfyUI for its nodes"), ComfyServer(environment.python, environment.comfyui) as server:
         info = server.object_info()
-    for build in WORKFLOWS:
+    for build in BRIDGES + MOTIONS:
         path = Path(ROOT) / "workflows" / f"{build.__name__}.json"
         path.write_text(json.dumps(build(info).to_json(), indent=1) + "\n", encoding="utf-8")
         print(path)

@@ -19,7 +19,8 @@ from aqueduct.scripts._console import HouseError, readable_errors, step
 from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
 
-DEFAULT_WORKFLOWS = ["framebridge", "framebridge_neural_prior"]
+DEFAULT_WORKFLOWS = ["framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion"]
+MOST_PREVIEWS = 4
 
 
 def main() -> None:
@@ -38,17 +39,17 @@ def main() -> None:
             server = stack.enter_context(start_server(environment, options))
         made = []
         for workflow in workflows:
-            for image in [None, options.image] if options.image else [None]:
+            for image in [None, options.image] if options.image and _shipped.takes_image(workflow) else [None]:
                 made += run_workflow(server, environment, workflow, image, options.output)
     print("\n".join(str(path) for path in made))
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = " and ".join(DEFAULT_WORKFLOWS)
+    default = ", ".join(DEFAULT_WORKFLOWS)
     parser.add_argument("--workflow", nargs="+", metavar="NAME", help=f"which ones (default {default})")
     parser.add_argument("--list", action="store_true", help="list the shipped workflows and stop")
-    parser.add_argument("--image", type=Path, help="run each a second time, on this image")
+    parser.add_argument("--image", type=Path, help="run each that starts from an image a second time, on this one")
     parser.add_argument("--output", type=Path, default=Path("aqueduct_demo"), help="folder (default ./aqueduct_demo)")
     parser.add_argument("--port", type=int, help="port of the server (default: a free one)")
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI use the accelerator it finds")
@@ -63,7 +64,7 @@ def run_workflow(
     server: ComfyServer, environment: Environment, workflow: str, image: Path | None, output: Path
 ) -> list[Path]:
     """Run `workflow`, on `image` if given, and return the files it left under `output`."""
-    prompt = _shipped.prepare(workflow, server)
+    prompt = _shipped.prepare(workflow, server, environment.python)
     label = workflow
     if image:
         _shipped.use_image(prompt, server.upload_image(image))
@@ -81,6 +82,8 @@ def save_node(server: ComfyServer, environment: Environment, outputs: dict, stem
     """Save the files one node reported, as `stem` with a number if there are several, and sheets of the animated."""
     entries = [entry for group in outputs.values() for entry in group]
     files = [entry for entry in entries if isinstance(entry, dict) and "filename" in entry]
+    if len(files) > MOST_PREVIEWS and all(entry["type"] == "temp" for entry in files):
+        return []  # a clip shown frame by frame on its node, which the graph also saves as a video
     animated = any(outputs.get("animated", ()))
     saved = []
     for index, entry in enumerate(files):

@@ -1,4 +1,4 @@
-"""Forward-backward consistency: where following the flow there and back returns to the start (EMG section 3.3).
+"""Forward-backward consistency: where following the flow there and back returns to the start (EMG section 4.2, eqs. 8 and 9).
 
 The test is that of UnFlow: ``E(x) = |f(x) + g(x + f(x))|^2`` against ``alpha1 (|f(x)|^2 + |g(x + f(x))|^2) + alpha2``,
 with ``g`` read at the landing point. Squared lengths on both sides, all in pixels^2 at the field's own size.

@@ -141,7 +141,7 @@ class MotionField:
     def between(self, i: int, j: int) -> Tensor:
         """``[2, H, W]`` on frame i's grid: the pixel p of frame i is at ``p + between(i, j)(p)`` in frame j.
 
-        Follows each pixel along the chain of adjacent fields (Eulerian to Lagrangian, EMG section 3.2): velocities are
+        Follows each pixel along the chain of adjacent fields (Eulerian to Lagrangian, EMG section 4.1): velocities are
         interpolated, the growing map never is.
         """
         return self.between_valid(i, j)[0]

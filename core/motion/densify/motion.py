@@ -1,4 +1,4 @@
-"""Sparse to dense: the velocities of tracks at their current places, made into adjacent fields (EMG section 3.2)."""
+"""Sparse to dense: the velocities of tracks at their current places, made into adjacent fields (EMG section 4.4)."""
 
 import inspect
 from collections.abc import Callable
