@@ -54,7 +54,7 @@ def test_an_object_moves_as_itself_in_both_directions(name, settings):
 
 @pytest.mark.parametrize("name, settings", [("gaussian", {"radius": 8}), ("thin-plate", {})])
 def test_smooth_motion_returns_exactly(name, settings):
-    """Two tracks that bend the picture: there and back misses by under a tenth of a pixel, where it stays in the frame."""
+    """Two tracks that bend the picture: there and back misses by under a tenth of a pixel within the frame."""
     paths = torch.cat([line(3, step=(3.0, -1.0)), line(3, start=(60.0, 20.0), step=(-2.0, 2.0)),
                        line(3, start=(40.0, 50.0), step=(0.0, 0.0))], dim=1)  # fmt: skip
     motion = motion_from_tracks(tracks(paths), name, **settings)

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..sampling import sample
 from .scattered import merged
 
-CENTRES = 1000  # the solve grows with their cube, the evaluation with their number
+CENTRES = 500  # the solve grows with their cube, the evaluation with their number
 KERNELS = 1 << 23  # kernel evaluations of the first, coarsest grid
 ROUGH = 0.05  # pixels: how far the upsampled field may be from the spline at the centres
 FLAT = 0.5  # pixels: points that spread less across a line lie on it
