@@ -81,10 +81,24 @@ class Editor:
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.page.evaluate(script, argument)
 
+    @property
+    def vue(self) -> bool:
+        return self.evaluate("() => !!LiteGraph.vueNodesMode")
+
     def settle(self) -> None:
         self.evaluate(SETTLE)
 
+    def close_dialogs(self) -> None:
+        """Away with what the editor tells of a failed run: it lies over the graph."""
+        for _ in range(20):
+            if not self.page.locator("[role='dialog']:visible").count():
+                return
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(100)
+        raise AssertionError("a dialog does not close")
+
     def clear(self) -> None:
+        self.close_dialogs()
         self.evaluate("() => { app.graph.clear(); }")
         self.settle()
         self.errors.clear()

@@ -29,23 +29,17 @@ def test_every_node_of_the_pack_can_be_added(editor):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflow_loads(editor, path):
+def test_workflow_loads_and_queues_what_the_tests_queue(editor, path):
+    """`to_prompt` stands in for the editor in the demo and in the tests without a browser."""
     graph = json.loads(path.read_text(encoding="utf-8"))
     editor.load(graph)
     assert editor.evaluate("() => app.graph._nodes.length") == len(graph["nodes"])
     assert editor.evaluate(UNKNOWN) == []
-    editor.fit()
-    editor.shoot(path.stem)
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_tests_queue_what_the_editor_queues(editor, path):
-    """`to_prompt` stands in for the editor in the demo and in the tests without a browser."""
-    graph = json.loads(path.read_text(encoding="utf-8"))
-    editor.load(graph)
     shown = {key: (node["class_type"], node["inputs"]) for key, node in editor.prompt().items()}
     ours = to_prompt(graph, editor.server.object_info())
     assert {key: (node["class_type"], node["inputs"]) for key, node in ours.items()} == shown
+    editor.fit()
+    editor.shoot(path.stem)
 
 
 def test_help_pages_are_served(editor):

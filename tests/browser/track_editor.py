@@ -21,6 +21,15 @@ NODE_SIZE = [560, 760]
 
 WIDGET = "(id) => app.graph.getNodeById(id).widgets.find((each) => each.name === 'document')"
 
+CORNER = """
+(id) => {
+    const { pos, size } = app.graph.getNodeById(id), { scale, offset } = app.canvas.ds;
+    const box = app.canvas.canvas.getBoundingClientRect();
+    const at = [0, 1].map((axis) => (pos[axis] + size[axis] - 3 + offset[axis]) * scale);
+    return [box.left + at[0], box.top + at[1]];
+}
+"""
+
 
 def make_picture(folder: Path) -> Path:
     path = folder / PICTURE
@@ -110,6 +119,19 @@ class TrackEditor:
         for place in path[1:]:
             self.page.mouse.move(*self.at(*place), steps=steps)
         self.page.mouse.up()
+
+    def resize(self, wider: float, higher: float) -> None:
+        """Drag the node's lower right corner. A Vue node is an element; a classic one is painted on the graph."""
+        if self.editor.vue:
+            box = self.page.locator(f"[data-node-id='{self.id}']").bounding_box()
+            corner = (box["x"] + box["width"] - 3, box["y"] + box["height"] - 3)
+        else:
+            corner = self.editor.evaluate(CORNER, self.id)
+        self.page.mouse.move(*corner)
+        self.page.mouse.down()
+        self.page.mouse.move(corner[0] + wider, corner[1] + higher, steps=5)
+        self.page.mouse.up()
+        self.editor.settle()
 
     def press(self, action: str) -> None:
         self.root.locator(f"[data-action='{action}']").click()
