@@ -7,12 +7,10 @@ import { copySheet, pasteSheet } from "./sheets.mjs";
 export function clipboard({ model, sheet, background, keys }) {
   const coordinates = () => writeCoordinates(model.drawing.tracks, background.size, model.frames);
 
-  function said() {
+  /** Coordinates are pixels, but of which image? */
+  function ofImage() {
     const { width, height } = background.size;
-    const size = background.known
-      ? `${width} \u00d7 ${height}`
-      : `${width} \u00d7 ${height}, a guess: no image is known yet`;
-    return `${model.frames} points a track, in pixels of ${size}.`;
+    return `in pixels of ${width} \u00d7 ${height}${background.known ? "" : ", a guess: no image is wired yet"}`;
   }
 
   function add(text) {
@@ -26,7 +24,7 @@ export function clipboard({ model, sheet, background, keys }) {
     sheet.close();
     model.addTracks(tracks);
     const points = tracks.reduce((sum, track) => sum + track.points.length, 0);
-    model.say(`Pasted ${tracks.length} track${tracks.length === 1 ? "" : "s"}, ${points} points after simplifying.`);
+    model.say(`Pasted ${tracks.length} track${tracks.length === 1 ? "" : "s"} of ${points} points, ${ofImage()}.`);
     return true;
   }
 
@@ -34,7 +32,7 @@ export function clipboard({ model, sheet, background, keys }) {
     const text = coordinates();
     try {
       await navigator.clipboard.writeText(text);
-      model.say(`Copied: ${said()}`);
+      model.say(`Copied, ${model.frames} points a track, ${ofImage()}.`);
     } catch {
       sheet.show(...copySheet(text, sheet.close)); // no clipboard on a page without https, or not allowed
     }
@@ -54,7 +52,7 @@ export function clipboard({ model, sheet, background, keys }) {
   keys.addEventListener("copy", (event) => {
     if (!model.drawing.tracks.some((track) => track.enabled)) return;
     event.clipboardData.setData("text/plain", coordinates());
-    model.say(`Copied: ${said()}`);
+    model.say(`Copied, ${model.frames} points a track, ${ofImage()}.`);
     event.preventDefault();
     event.stopPropagation();
   });

@@ -39,7 +39,9 @@ export function trackList(model) {
     const more = tracks.length - rows.length;
     if (more > 0) rows.push(make("div", { class: "att-note", text: `and ${more} more around these` }));
     if (!rows.length) rows.push(make("div", { class: "att-note", text: "No tracks yet" }));
+    const held = element.contains(document.activeElement) && document.activeElement.closest("[data-track]");
     element.replaceChildren(...rows);
+    if (held) element.querySelector(`[data-track="${held.dataset.track}"] .att-eye`)?.focus({ preventScroll: true });
     const chosen = element.querySelector('[aria-selected="true"]');
     if (chosen) element.scrollTop = clampScroll(element, chosen);
   }
@@ -62,10 +64,7 @@ function row(model, track, index) {
       title: eyeTitle,
       "aria-label": eyeTitle,
       "aria-pressed": String(track.enabled),
-      onclick(event) {
-        event.stopPropagation();
-        model.edit((drawing) => edits.changeTrack(drawing, index, { enabled: !track.enabled }));
-      },
+      onclick: () => model.edit((drawing) => edits.changeTrack(drawing, index, { enabled: !track.enabled })),
     },
     icon(track.enabled ? ICONS.shown : ICONS.hidden),
   );
@@ -84,7 +83,7 @@ function row(model, track, index) {
       role: "option",
       "data-track": index,
       "aria-selected": String(index === model.selected),
-      onclick: () => model.select(index, NONE, true),
+      onclick: (event) => eye.contains(event.target) || model.select(index, NONE, true),
     },
     make("span", { class: "att-swatch" }),
     make("span", { class: "att-name", text: nameOf(track, index) }),

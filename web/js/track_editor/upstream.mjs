@@ -59,7 +59,7 @@ function ownPicture(node, { exact }) {
     const video = VIDEO.test(name.path);
     if (video || IMAGE.test(name.path)) return { key: JSON.stringify(name), url: viewUrl(name), video, exact, from };
   }
-  const shown = node.imgs?.[node.imageIndex ?? 0];
+  const shown = node.imgs?.[0];
   return shown?.src ? { key: shown.src, element: shown, exact, from } : undefined;
 }
 
