@@ -99,7 +99,8 @@ class Editor:
 
     def clear(self) -> None:
         self.close_dialogs()
-        self.evaluate("() => { app.graph.clear(); }")
+        # `clean` forgets what earlier nodes of the same ids have shown.
+        self.evaluate("() => { app.graph.clear(); app.clean(); }")
         self.settle()
         self.errors.clear()
 
