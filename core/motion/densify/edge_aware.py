@@ -16,7 +16,7 @@ def edge_aware(
     vectors: Tensor,
     size: tuple[int, int],
     guide: Tensor,
-    radius: float = 512.0,
+    radius: float | None = None,
     edges: float = 2.0,
     smoothing: float = 1e-3,
     side: int = 128,
@@ -30,8 +30,9 @@ def edge_aware(
     over neighbouring pixels i, j, with ``w_ij = exp(-edges |I_i - I_j|^2 / m)``, at least 1e-6, and m the mean of such
     squared differences: colours are compared with what is usual in the picture (Boykov and Jolly 2001, Rother et al.
     2004), a larger ``edges`` separates more.
-    Where nothing else holds a region, its motion fades over ``radius`` pixels. Points outside the image are left out,
-    because no pixel has their colour.
+    Where nothing else holds a region, its motion fades over ``radius`` pixels; the default, four times the longer side,
+    keeps an object together and rests the ground that it touches. Points outside the image are left out, because no
+    pixel has their colour.
 
     Solved by a sparse LU on at most ``side`` pixels along the longer side; each pixel of the image then takes the value
     of those of its four coarse neighbours that look like it (Kopf et al. 2007).
@@ -40,6 +41,7 @@ def edge_aware(
         raise ValueError(
             f"the guide must be [C, {size[0]}, {size[1]}], the size of the tracks, got {list(guide.shape)}"
         )
+    radius = 4 * max(size) if radius is None else radius
     if not radius > 0 or not edges >= 0 or not smoothing >= 0:
         raise ValueError(
             f"radius must be above 0, edges and smoothing at least 0, got {radius}, {edges} and {smoothing}"
