@@ -58,9 +58,8 @@ def document(tracks: list[dict], pins: list[dict]) -> str:
 
 
 def video(g: Graph, images, title: str, at: tuple[int, int], name: str, fps=12.0) -> None:
-    x, y = at
-    made = g.add("CreateVideo", (x, y), images=images, fps=fps)
-    g.add("SaveVideo", (x, y + 120), title=title, video=made[0], filename_prefix=f"aqueduct/{name}")
+    """A saved video. WebM, because H.264 refuses pictures with an odd side, which photos often have."""
+    g.add("SaveWEBM", at, title=title, images=images, filename_prefix=f"aqueduct/{name}", fps=fps, crf=24.0)
 
 
 def mask_video(g: Graph, mask, title: str, at: tuple[int, int], name: str, fps=12.0) -> None:

@@ -53,8 +53,8 @@ def test_a_bad_drawing_is_refused_before_the_run(drawing, says):
         raise ValueError(answer)
 
 
-@pytest.mark.parametrize("drawing", [document(LINE), document()])
-def test_a_good_drawing_passes_and_so_does_an_empty_one(drawing):
+@pytest.mark.parametrize("drawing", [document(LINE), document(), None], ids=["drawn", "empty", "linked"])
+def test_a_good_drawing_passes_and_so_does_one_yet_to_come(drawing):
     assert node_class("AqueductTrackEditor").validate_inputs(document=drawing) is True
 
 

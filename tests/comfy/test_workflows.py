@@ -1,4 +1,4 @@
-"""Every shipped workflow, as it ships, in the real server; what comes out is looked at, not only counted."""
+"""Shipped bridge workflows, as they ship, in the real server; what comes out is looked at, not only counted."""
 
 import json
 import sys
@@ -45,11 +45,15 @@ def shown_motion(frames: np.ndarray) -> str:
     return DIRECTIONS[round(np.arctan2(way[1], way[0]) / (np.pi / 4)) % len(DIRECTIONS)]
 
 
-def test_every_workflow_is_run_by_a_test_below():
-    assert set(_shipped.names()) == {"framebridge", "framebridge_neural_prior", "snr_align_host_model"}
+BRIDGES = {"framebridge", "framebridge_neural_prior", "snr_align_host_model"}
+MOTIONS = {"draw_motion", "video_motion", "camera_motion"}  # run in test_motion_workflows.py
 
 
-@pytest.mark.parametrize("name", ["framebridge", "framebridge_neural_prior", "snr_align_host_model"])
+def test_every_workflow_is_run_by_a_test():
+    assert set(_shipped.names()) == BRIDGES | MOTIONS
+
+
+@pytest.mark.parametrize("name", sorted(BRIDGES | MOTIONS))
 def test_a_workflow_has_its_picture_and_uses_no_other_pack(name, server):
     assert (_shipped.WORKFLOWS / f"{name}.jpg").stat().st_size > 2000
     info = server.object_info()
