@@ -43,10 +43,12 @@ class AqueductTrackEditor(io.ComfyNode):
     def validate_inputs(cls, document):
         """Say on the node, before anything runs, what is wrong with the text.
 
-        A drawing without tracks passes: an image that is computed comes to the editor by a run.
+        A drawing without tracks passes: an image that is computed comes to the editor by a run. So does one that
+        another node will hand in, which is None here.
         """
         try:
-            read_document(document)
+            if document is not None:
+                read_document(document)
         except ValueError as problem:
             return str(problem)
         return True

@@ -8,43 +8,49 @@ const HATCH_STEP = 9;
 export function drawPins(context, view, model) {
   const { pins } = model.drawing;
   if (!pins.length) return;
-  const painted = layerLike(context, view);
-  for (const pin of pins) stamp(painted, view, pin);
-  const veil = layerLike(context, view);
-  hatch(veil, view);
-  veil.globalCompositeOperation = "destination-in";
-  veil.drawImage(painted.canvas, 0, 0, view.canvas.width, view.canvas.height);
+  const ratio = context.getTransform().a;
+  if (view.veil?.pins !== pins || view.veil.ratio !== ratio)
+    view.veil = { pins, ratio, canvas: veilOf(pins, view, ratio) };
   context.save();
   context.beginPath();
   context.rect(view.left, view.top, view.width, view.height);
   context.clip();
-  context.drawImage(veil.canvas, 0, 0, view.canvas.width, view.canvas.height);
+  context.drawImage(view.veil.canvas, 0, 0, view.canvas.width, view.canvas.height);
   context.restore();
 }
 
-/** An empty canvas of the same size and scale, as its context. */
-function layerLike(context, view) {
-  const ratio = context.getTransform().a;
+function veilOf(pins, view, ratio) {
+  const painted = layer(view, ratio);
+  for (const pin of pins) stamp(painted, view, pin);
+  const veil = layer(view, ratio);
+  hatch(veil, view);
+  veil.globalCompositeOperation = "destination-in";
+  veil.drawImage(painted.canvas, 0, 0, view.canvas.width, view.canvas.height);
+  return veil.canvas;
+}
+
+/** An empty canvas of the view's size, as its context. */
+function layer(view, ratio) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(view.canvas.width * ratio));
   canvas.height = Math.max(1, Math.round(view.canvas.height * ratio));
-  const layer = canvas.getContext("2d");
-  layer.scale(ratio, ratio);
-  return layer;
+  const context = canvas.getContext("2d");
+  context.scale(ratio, ratio);
+  return context;
 }
 
-function stamp(layer, view, pin) {
-  layer.globalCompositeOperation = pin.erase ? "destination-out" : "source-over";
-  layer.lineJoin = layer.lineCap = "round";
-  layer.lineWidth = 2 * pin.radius * view.width;
+function stamp(context, view, pin) {
+  context.globalCompositeOperation = pin.erase ? "destination-out" : "source-over";
+  context.lineJoin = context.lineCap = "round";
+  context.lineWidth = 2 * pin.radius * view.width;
   const [first, ...others] = pin.points.map((point) => view.toScreen(point));
-  layer.beginPath();
-  layer.arc(...first, layer.lineWidth / 2, 0, 2 * Math.PI); // a line without length would not be drawn
-  layer.fill();
-  layer.beginPath();
-  layer.moveTo(...first);
-  for (const corner of others) layer.lineTo(...corner);
-  layer.stroke();
+  context.beginPath();
+  context.arc(...first, context.lineWidth / 2, 0, 2 * Math.PI); // a line without length would not be drawn
+  context.fill();
+  context.beginPath();
+  context.moveTo(...first);
+  for (const corner of others) context.lineTo(...corner);
+  context.stroke();
 }
 
 function hatch(veil, view) {

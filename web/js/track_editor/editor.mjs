@@ -126,7 +126,7 @@ export class TrackEditor {
       model,
       focus,
       view: () => this.view,
-      show: (overlay) => ((this.overlay = overlay), this.#requestDraw()),
+      show: (overlay) => this.#show(overlay),
     });
     listenToKeys(keys, {
       model,
@@ -196,6 +196,13 @@ export class TrackEditor {
         : "no image yet";
     canvas.setAttribute("title", "");
     this.refresh();
+  }
+
+  /** What the pointer adds to the picture for a moment: a brush, a line under way. */
+  #show(overlay) {
+    const nothing = !Object.keys(overlay).length && !Object.keys(this.overlay).length;
+    this.overlay = overlay;
+    if (!nothing) this.#requestDraw();
   }
 
   #requestDraw() {

@@ -46,7 +46,7 @@ export function listenToPointer({ canvas, model, view, show, focus }) {
     } else if (!event.buttons && !model.problem) {
       const hit = view().hit(model, place);
       canvas.style.cursor = cursorFor(model, hit);
-      show({ hover: { place, hit } });
+      show(isBrush(model.tool) || model.extending ? { hover: { place, hit } } : {});
     }
   }
 

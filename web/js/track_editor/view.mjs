@@ -15,6 +15,7 @@ export class View {
     this.left = (canvas.width - this.width) / 2;
     this.top = (canvas.height - this.height) / 2;
     this.shapes = new WeakMap(); // of tracks, which are never changed in place
+    this.veil = undefined; // of the pinned places, kept while they are the same
   }
 
   toScreen([u, v]) {
