@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
 # The front end that the ComfyUI in use came with and a newer one, with classic (LiteGraph) and with Vue nodes.
 COMBINATIONS = [(front, nodes) for front in ("shipped", "newer") for nodes in ("classic", "vue")]
-SKIPPED = pytest.StashKey[str]()
+SKIPPED, PICTURES = pytest.StashKey[str](), pytest.StashKey[Path]()
 FAILED = pytest.StashKey[bool]()
 
 
@@ -51,13 +51,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if SKIPPED in config.stash:
-        terminalreporter.write_line(f"The browser tests were skipped: {config.stash[SKIPPED]}.", yellow=True)
-    elif pictures_folder().is_dir():
-        terminalreporter.write_line(f"Screenshots of the browser tests: {pictures_folder()}")
-
-
-def pictures_folder() -> Path:
-    return Path(os.environ.get("AQUEDUCT_SCREENSHOTS") or cache_root() / "screenshots")
+        terminalreporter.write_line(f"BROWSER TESTS WERE SKIPPED: {config.stash[SKIPPED]}", yellow=True)
+    if PICTURES in config.stash:
+        terminalreporter.write_line(f"Screenshots of the browser tests: {config.stash[PICTURES]}")
 
 
 def skip(config: pytest.Config, reason: str) -> None:
@@ -83,12 +79,14 @@ def browser(comfyui_path: Path, pytestconfig: pytest.Config) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="package")
-def pictures() -> Path:
+def pictures(pytestconfig: pytest.Config) -> Path:
     """The folder for screenshots, without the failures of an earlier run."""
-    pictures_folder().mkdir(parents=True, exist_ok=True)
-    for old in pictures_folder().glob("failed-*.png"):
+    folder = Path(os.environ.get("AQUEDUCT_SCREENSHOTS") or cache_root() / "screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("failed-*.png"):
         old.unlink()
-    return pictures_folder()
+    pytestconfig.stash[PICTURES] = folder
+    return folder
 
 
 @pytest.fixture(scope="package")
