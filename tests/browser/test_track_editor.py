@@ -247,6 +247,8 @@ def test_keyboard_selects_nudges_and_deletes(drawing):
     drawing.text = json.dumps({"version": 1, "tracks": two})
     before = drawing.place()
     nodes = drawing.editor.evaluate("() => app.graph._nodes.length")
+    # The node is selected, as a click on its title leaves it: a key that reached the graph would delete or move it.
+    drawing.editor.evaluate("(id) => app.canvas.selectNode(app.graph.getNodeById(id))", drawing.id)
     drawing.canvas.focus()
     drawing.key("Tab")
     start = [track["points"] for track in drawing.tracks]
