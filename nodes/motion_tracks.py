@@ -5,10 +5,11 @@ import inspect
 from comfy_api.latest import io
 
 from ..core.motion.densify import DENSIFIERS, motion_from_tracks
+from ..core.motion.flow_formats import motion_from_flow
 from ..core.motion.track_formats import from_core, parse_tracks
 from ._comfy.images import mask_frames, to_clip
 from ._comfy.progress import reporter
-from ._comfy.schema import CATEGORY, MOTION, TRACKS, Schema
+from ._comfy.schema import CATEGORY, MOTION, OPTICAL_FLOW, RAFT_FLOW, TRACKS, Schema
 
 DENSIFIER_TOOLTIP = (
     "How the space between tracks is filled. gaussian: motion fades away from the tracks, the rest stands still. "
@@ -17,8 +18,8 @@ DENSIFIER_TOOLTIP = (
     "spreads up to the edges of the image (wire it)"
 )
 RADIUS_TOOLTIP = (
-    "How far a track reaches, pixels; 0 takes the densifier's own (64, edge-aware 512). gaussian, rigid: 1 standard "
-    "deviation. nearest: the disc. edge-aware: where no edge stops it. Not read by thin-plate"
+    "How far a track reaches, pixels; 0 takes the densifier's own (64; edge-aware: 4 times the longer side). gaussian, "
+    "rigid: 1 standard deviation. nearest: the disc. edge-aware: where no edge stops it. Not read by thin-plate"
 )
 
 
@@ -41,6 +42,10 @@ class AqueductMotionFromTracks(io.ComfyNode):
                 TRACKS.Input("tracks", optional=True, tooltip="From AqueductTrackEditor or a core node, in pixels"),
                 io.Mask.Input("pinned", optional=True, tooltip=(
                     "1 where nothing shall move, at the image's size: from AqueductTrackEditor, or painted"
+                )),
+                io.MultiType.Input("flow", types=[OPTICAL_FLOW, RAFT_FLOW], optional=True, tooltip=(
+                    "In place of tracks: flow fields that another pack made, frame to next frame. The motion has their "
+                    "size; the way back is inverted. (To measure flow yourself: AqueductOpticalFlow)"
                 )),
                 io.String.Input("track_json", default="", multiline=True, tooltip=(
                     "In place of tracks: coordinates as KJNodes, WanVideo and ATI write them, one track or many, in "
@@ -69,8 +74,13 @@ class AqueductMotionFromTracks(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, track_json, densifier, frames, width, height, image=None, tracks=None, pinned=None, **settings
+        cls, track_json, densifier, frames, width, height, image=None, tracks=None, pinned=None, flow=None, **settings
     ):  # fmt: skip
+        check_one_source(
+            {"tracks": tracks is not None, "track_json": bool(track_json.strip()), "flow": flow is not None}
+        )
+        if flow is not None:
+            return io.NodeOutput(motion_from_flow(flow).bidirectional())
         picture = None if image is None else to_clip(image[:1])[0]
         size = (height, width) if picture is None else tuple(picture.shape[-2:])
         found = _tracks(tracks, track_json, size, frames)
@@ -81,11 +91,15 @@ class AqueductMotionFromTracks(io.ComfyNode):
         return io.NodeOutput(motion)
 
 
+def check_one_source(given: dict[str, bool]) -> None:
+    """ValueError unless exactly one of the sources is given."""
+    found = [name for name, present in given.items() if present]
+    if len(found) != 1:
+        raise ValueError(f"give one of {', '.join(given)}, got {' and '.join(found) or 'none'}")
+
+
 def _tracks(tracks: dict | None, text: str, size: tuple[int, int], frames: int):
-    """The tracks of either source, ``frames`` long. Raises ValueError for none and for both."""
-    if (tracks is None) == (not text.strip()):
-        given = "neither" if tracks is None else "both"
-        raise ValueError(f"give tracks or track_json, got {given}: wire the one or write into the other")
+    """The tracks of either source, ``frames`` long (0: as long as they are)."""
     if tracks is None:
         return parse_tracks(text, size, frames or None)
     found = from_core(tracks, size)

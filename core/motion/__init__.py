@@ -9,5 +9,17 @@ from .cycle import cycle_energy, cycle_mask
 from .field import MotionField
 from .invert import invert
 from .sampling import inside, pixel_grid, sample, warp
+from .tracks import Tracks
 
-__all__ = ["MotionField", "advect", "cycle_energy", "cycle_mask", "inside", "invert", "pixel_grid", "sample", "warp"]
+__all__ = [
+    "MotionField",
+    "Tracks",
+    "advect",
+    "cycle_energy",
+    "cycle_mask",
+    "inside",
+    "invert",
+    "pixel_grid",
+    "sample",
+    "warp",
+]

@@ -127,11 +127,11 @@ class MotionField:
         backward, valid = invert(self.forward)
         return replace(self, backward=backward, backward_valid=valid)
 
-    def checked(self, alpha1: float = ALPHA1, alpha2: float = ALPHA2) -> "MotionField":
+    def checked(self, alpha1: float = ALPHA1, alpha2: float = ALPHA2, margin: float = 0.0) -> "MotionField":
         """With the cycle test (`cycle_mask`) of both directions added to what is valid."""
         self._need_backward()
-        forward = cycle_mask(self.forward, self.backward, alpha1, alpha2)
-        backward = cycle_mask(self.backward, self.forward, alpha1, alpha2)
+        forward = cycle_mask(self.forward, self.backward, alpha1, alpha2, margin)
+        backward = cycle_mask(self.backward, self.forward, alpha1, alpha2, margin)
         if self.forward_valid is not None:
             forward &= self.forward_valid
         if self.backward_valid is not None:
@@ -171,10 +171,14 @@ class MotionField:
 
 
 class Path:
-    """Where every pixel of a frame has got to, followed step by step along a motion."""
+    """Where every pixel of a frame has got to, followed step by step along a motion.
 
-    def __init__(self, motion: MotionField):
-        self.motion = motion
+    ``points [1, 2, H, W]`` in pixels; ``valid`` bool ``[1, H, W]``: all on the way was known, and inside the frame or
+    at most ``margin`` pixels beyond its outermost pixel centres.
+    """
+
+    def __init__(self, motion: MotionField, margin: float = 0.0):
+        self.motion, self.margin = motion, margin
         self.grid = pixel_grid(*motion.size, motion.device, motion.forward.dtype)[None]
         self.points = self.grid.clone()
         self.valid = torch.ones(1, *motion.size, dtype=torch.bool, device=motion.device)
@@ -187,7 +191,7 @@ class Path:
         if known is not None:
             self.valid &= sample(known[step][None, None].to(field.dtype), self.points)[:, 0] > CERTAIN
         self.points = self.points + sample(field[step][None], self.points)
-        self.valid &= inside(self.points, *motion.size)
+        self.valid &= inside(self.points, *motion.size, self.margin)
         return self
 
     def displacement(self) -> Tensor:

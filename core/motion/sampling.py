@@ -27,10 +27,13 @@ def sample(x: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(x, at, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def inside(points: Tensor, height: int, width: int) -> Tensor:
-    """bool ``[..., h, w]``: which of ``points [..., 2, h, w]`` lie within the frame, border pixels included."""
+def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:
+    """bool ``[..., h, w]``: which of ``points [..., 2, h, w]`` lie within the frame, border pixels included.
+
+    ``margin``: so many pixels beyond the outermost centres still count; at 0.5 the area of the border pixels ends.
+    """
     x, y = points.unbind(-3)
-    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return (x >= -margin) & (x <= width - 1 + margin) & (y >= -margin) & (y <= height - 1 + margin)
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:

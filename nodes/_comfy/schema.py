@@ -12,6 +12,7 @@ MOTION = io.Custom("AQUEDUCT_MOTION")
 # names for them in its API.
 TRACKS = io.Custom("TRACKS")
 OPTICAL_FLOW = io.Custom("OPTICAL_FLOW")
+RAFT_FLOW = io.Custom("RAFT_FLOW")  # fields, in another pack
 
 CATEGORY = "Aqueduct"
 

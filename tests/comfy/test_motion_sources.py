@@ -77,6 +77,16 @@ def test_a_kjnodes_text_moves_where_it_says(comfy):
     torch.testing.assert_close(motion.forward[1, :, 28, 24], torch.tensor([4.0, -2.0]), atol=1e-3, rtol=0)
 
 
+def test_flow_of_other_packs_becomes_motion(comfy):
+    field = torch.zeros(2, H, W, 2)
+    field[..., 0] = 3
+    for given in (list(field.numpy()), field, field.movedim(3, 1)):
+        motion = run_one("AqueductMotionFromTracks", flow=given)
+        assert motion.frames == 3 and motion.size == (H, W) and (motion.forward[:, 0] == 3).all()
+        assert (motion.backward[:, 0, :, 3:] + 3).abs().max() < 1e-4 and not motion.backward_valid[..., :3].any()
+    refuse("AqueductOpticalFlow", "AqueductMotionFromTracks", flow=object())
+
+
 def test_ten_thousand_tracks(comfy):
     points = [[round(u / 100, 4), round(v / 100, 4)] for u in range(100) for v in range(100)]
     tracks, text, _ = edited(*({"points": [point, [point[0] + 0.05, point[1]]]} for point in points), frames=3)
@@ -142,8 +152,8 @@ def refuse(message, node, **inputs):
 
 def test_bad_tracks_say_what_is_wrong(comfy):
     tracks, text, _ = edited(STRAIGHT)
-    refuse("neither", "AqueductMotionFromTracks", image=PHOTO)
-    refuse("both", "AqueductMotionFromTracks", image=PHOTO, tracks=tracks, track_json=text)
+    refuse("got none", "AqueductMotionFromTracks", image=PHOTO)
+    refuse("got tracks and track_json", "AqueductMotionFromTracks", image=PHOTO, tracks=tracks, track_json=text)
     refuse("line 1", "AqueductMotionFromTracks", image=PHOTO, track_json="[{")
     refuse("single frame|two frames", "AqueductMotionFromTracks", image=PHOTO, track_json='[{"x": 1, "y": 2}]')
     refuse("image", "AqueductMotionFromTracks", tracks=tracks, densifier="edge-aware")
