@@ -65,7 +65,7 @@ def video(g: Graph, images, title: str, at: tuple[int, int], name: str, fps=12.0
 def mask_video(g: Graph, mask, title: str, at: tuple[int, int], name: str, fps=12.0) -> None:
     x, y = at
     images = g.add("MaskToImage", (x, y), mask=mask)
-    video(g, images[0], title, (x, y + 60), name, fps)
+    video(g, images[0], title, (x, y + 110), name, fps)
 
 
 def draw_motion(info: dict) -> Graph:
@@ -119,10 +119,10 @@ def camera_motion(info: dict) -> Graph:
         "AqueductMotionFromTracks", (960, 90), title="Ears", image=small[0], tracks=drawn["tracks"], radius=45.0
     )
     loop = g.add(
-        "AqueductComposeMotion", (960, 480), title="There and back", motion=ears[0], operation="there and back"
+        "AqueductComposeMotion", (960, 540), title="There and back", motion=ears[0], operation="there and back"
     )
     camera = g.add(
-        "AqueductCameraMotion", (960, 660), image=small[0], frames=25, zoom=1.3, roll=6.0, shake=2.0, seed=7
+        "AqueductCameraMotion", (960, 740), image=small[0], frames=25, zoom=1.3, roll=6.0, shake=2.0, seed=7
     )
     seen = g.add(
         "AqueductComposeMotion", (1320, 90), title="Camera over ears", motion=loop[0], other=camera[0],

@@ -3,7 +3,7 @@
     python3 scripts/help_pictures.py
 
 Needs torch, Pillow, scipy and scikit-learn: the interpreter that `scripts/test.py --python` prints has them. Same code,
-same pictures; nothing is trained or downloaded.
+same pictures; nothing is trained. The sample film is fetched from the package registry (`_media.py`).
 """
 
 import sys
@@ -14,6 +14,7 @@ from _pack import ROOT, load_pack
 
 load_pack()
 import _motion_pictures as motion
+import _workflow_pictures as workflow
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -95,7 +96,14 @@ def motions() -> None:
     save(motion.chain(), DOCS / "motion.jpg")
 
 
+def workflows() -> None:
+    save(workflow.animated(), DOCS / "animated.jpg")
+    for name, picture in workflow.thumbnails().items():
+        save(picture, ROOT / "workflows" / f"{name}.jpg")
+
+
 if __name__ == "__main__":
     curves()
     states()
     motions()
+    workflows()
