@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..core.motion.estimators import MAX_SIDE, estimate_motion
-from ._comfy.flow_models import ESTIMATORS, estimator_called, estimator_of_socket
+from ._comfy.flow_models import DEFAULT_ESTIMATOR, ESTIMATORS, estimator_called, estimator_of_socket
 from ._comfy.images import to_clip
 from ._comfy.progress import reporter
 from ._comfy.schema import CATEGORY, MOTION, OPTICAL_FLOW, Schema
@@ -25,10 +25,10 @@ class AqueductOpticalFlow(io.ComfyNode):
                 OPTICAL_FLOW.Input("optical_flow", optional=True, tooltip=(
                     "RAFT from core's Load Optical Flow Model; used in place of the estimator below"
                 )),
-                io.Combo.Input("estimator", options=ESTIMATORS, default=ESTIMATORS[0], tooltip=(
-                    "dis: OpenCV, on the CPU, no weights. raft: torchvision's networks, from a file in "
-                    "models/optical_flow that you download (the message says which); better at large and fine motion. "
-                    "EMG estimates with a network"
+                io.Combo.Input("estimator", options=ESTIMATORS, default=DEFAULT_ESTIMATOR, tooltip=(
+                    "dis: OpenCV, on the CPU, no weights; fine is the most exact, fast and ultrafast are quick. raft: "
+                    "torchvision's networks, from a file in models/optical_flow that you download (the message says "
+                    "which). EMG estimates with a network"
                 )),
                 io.Int.Input("max_size", default=MAX_SIDE, min=64, max=8192, step=8, tooltip=(
                     "Longest side at which motion is estimated, pixels; larger frames are reduced for it and the "

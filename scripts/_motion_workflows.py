@@ -23,8 +23,8 @@ Choose a clip in *Load Video*. *Optical Flow* measures how every pixel moves to 
 * *Energy*: by how far it misses.
 * *Next frame, warped*: frame i+1 moved back onto frame i: the better the motion, the more it looks like frame i.
 
-*Save Motion* keeps it; mute it and unmute *Load Motion* to go on from the file. RAFT weights in
-`models/optical_flow` give finer motion than the default, which needs none.
+*Save Motion* keeps it; mute it and unmute *Load Motion* to go on from the file. The estimator needs no weights; with
+RAFT's in `models/optical_flow` a network does it.
 """
 CAMERA_NOTE = """## A camera over a drawing
 

@@ -7,6 +7,7 @@ import comfy.model_patcher
 import folder_paths
 
 from ...core.motion.estimators import (
+    DEFAULT_PRESET,
     PRESETS,
     RELEASES,
     DisEstimator,
@@ -20,6 +21,7 @@ FOLDER = "optical_flow"
 EXTENSIONS = {".pth", ".pt", ".safetensors"}
 DIS = {f"dis-{preset}": preset for preset in PRESETS}
 ESTIMATORS = [*reversed(DIS), *RELEASES]
+DEFAULT_ESTIMATOR = f"dis-{DEFAULT_PRESET}"
 
 
 def register_folder() -> None:
@@ -68,5 +70,5 @@ def _raft_path(name: str) -> str:
     there = ", ".join(folder_paths.get_filename_list(FOLDER)) or "nothing"
     raise FileNotFoundError(
         f"{where_to_get(name, folders[0])}, then queue again (.safetensors of the same name works too).\n"
-        f"Searched: {', '.join(folders)}. There now: {there}. Without weights: estimator {next(iter(DIS))}"
+        f"Searched: {', '.join(folders)}. There now: {there}. Without weights: estimator {DEFAULT_ESTIMATOR}"
     )
