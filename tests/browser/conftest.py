@@ -24,7 +24,7 @@ from aqueduct.scripts._console import HouseError
 from aqueduct.scripts._places import cache_root
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.tests.browser.editor import Editor, opened
-from aqueduct.tests.browser.track_editor import make_picture
+from aqueduct.tests.browser.track_editor import TrackEditor, make_picture
 
 HERE = Path(__file__).parent
 # No sandbox: containers lack the namespaces it needs. No QUIC, no GPU: neither is there, and both delay the start.
@@ -129,3 +129,9 @@ def editor(tab: Editor, request: pytest.FixtureRequest) -> Iterator[Editor]:
     if request.node.stash.get(FAILED, False):
         tab.shoot(f"failed-{request.node.originalname}")
     assert tab.errors == []
+
+
+@pytest.fixture
+def drawing(editor: Editor) -> TrackEditor:
+    """A track editor over a wired picture, nothing drawn yet."""
+    return TrackEditor(editor)

@@ -17,6 +17,7 @@ from .editor import Editor
 WIDTH, HEIGHT = 320, 200  # of the picture: neither square nor the shape of the widget
 PICTURE = "aqueduct_scene.png"
 MAGENTA = (255, 0, 255)
+PIXEL = 1.0  # how near what arrives is to where the mouse was, in pixels of the picture
 NODE_SIZE = [560, 760]
 
 WIDGET = "(id) => app.graph.getNodeById(id).widgets.find((each) => each.name === 'document')"
@@ -40,6 +41,15 @@ def make_picture(folder: Path) -> Path:
 def pixels(u: float, v: float) -> tuple[float, float]:
     """Normalised coordinates in pixels of the picture: 0 and 1 are its outer edges, pixel centres are integers."""
     return u * WIDTH - 0.5, v * HEIGHT - 0.5
+
+
+def assert_near(points, expected, tolerance=PIXEL):
+    """Both normalised; compared in pixels of the picture."""
+    __tracebackhide__ = True
+    there = np.array([pixels(*point) for point in points])
+    wanted = np.array([pixels(*point) for point in expected])
+    assert there.shape == wanted.shape, f"{len(points)} points instead of {len(expected)}: {points}"
+    assert np.abs(there - wanted).max() <= tolerance, f"\n{there}\ninstead of\n{wanted}"
 
 
 class TrackEditor:
