@@ -42,7 +42,8 @@ def test_pictures_and_files_exist(page):
 
 
 def test_pictures_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "web" / "docs").rglob("*.png")) < 300_000
+    for ending, most in (("*.png", 300_000), ("*.jpg", 600_000)):
+        assert sum(path.stat().st_size for path in (ROOT / "web" / "docs").rglob(ending)) < most
 
 
 def test_the_paper_map_names_functions_that_exist():
