@@ -187,8 +187,8 @@ def _batching(result: dict) -> list[str]:
         f"{batching['frames']} frames, both directions: {2 * (batching['frames'] - 1)} pairs, taken in turns; medians. "
         f"DIS on the CPU: one pair after the other against pairs on {batching['dis_threads']} threads. RAFT on "
         f"{batching['device']} (random weights, 12 updates, {batching['torch_threads']} torch thread; on the CPU its "
-        "processor time, which neighbours do not touch). The load average of the machine was "
-        f"{batching['load'][0]:.1f} to {batching['load'][1]:.1f}, which spoils what threads gain. EMG reports 2.7x "
+        "processor time, which neighbours do not touch). Two processors, load average "
+        f"{batching['load'][0]:.1f} to {batching['load'][1]:.1f}. EMG reports 2.7x "
         "for a training step of 24 frames on a GPU; a single CPU thread has no idle units for a batch to fill.",
         "",
         "| | size | loop, s | batch, s | loop / batch |",

@@ -71,7 +71,7 @@ class RaftEstimator:
     @property
     def needs(self) -> Needs:
         device = next(self.module.parameters()).device
-        # On the CPU a batch gains little over a loop (benchmarks/results/motion.md), and a loop can be stopped.
+        # On the CPU a batch is no faster than a loop (benchmarks/results/motion.md), and a loop can be stopped.
         return Needs(device, STRIDE, 1 if device.type == "cpu" else 64, pair_bytes)
 
     @torch.inference_mode()
