@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .chunks import frame_chunks
-from .sampling import inside, pixel_grid, sample
+from .sampling import inside, pixel_grid, precise, sample
 
 ALPHA1, ALPHA2 = 0.01, 0.5
 
@@ -21,7 +21,7 @@ def cycle_energy(fwd: Tensor, bwd: Tensor) -> Tensor:
     ``fwd[n]`` on the grid of the result, ``bwd[n]`` on the grid it points to. Swap the arguments for the other
     direction. Raises ValueError when the shapes differ.
     """
-    energy = fwd.new_empty(_checked(fwd, bwd))
+    energy = precise(fwd).new_empty(_checked(fwd, bwd))
     for part, flow, returned, _ in _legs(fwd, bwd):
         energy[part] = (flow + returned).square_().sum(1)
     return energy
@@ -47,6 +47,7 @@ def cycle_mask(fwd: Tensor, bwd: Tensor, alpha1: float = ALPHA1, alpha2: float =
 def _legs(fwd: Tensor, bwd: Tensor, margin: float = 0.0) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Per chunk of frames: the flow there, the flow back from where it landed, and whether that is in the frame."""
     height, width = fwd.shape[-2:]
+    fwd, bwd = precise(fwd), precise(bwd)
     grid = pixel_grid(height, width, fwd.device, fwd.dtype)
     for part in frame_chunks(len(fwd), fwd[0].numel() * fwd.element_size() * 6, fwd.device):
         points = fwd[part] + grid

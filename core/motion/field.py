@@ -20,8 +20,9 @@ class MotionField:
     ``forward [F-1, 2, H, W]``: ``forward[i]`` lives on frame i and says where its pixel is in frame i+1.
     ``backward [F-1, 2, H, W]`` or None: ``backward[i]`` lives on frame i+1 and says where its pixel was in frame i.
     ``forward_valid``, ``backward_valid`` bool ``[F-1, H, W]`` or None: which vectors are known; None means all.
+    Vectors are float32 (or all float64); everything lies on one device.
 
-    Raises ValueError when shapes disagree or a vector is not finite.
+    Raises ValueError when shapes, types or devices disagree or a vector is not finite.
     """
 
     forward: Tensor
@@ -35,12 +36,21 @@ class MotionField:
             raise ValueError(f"forward must be [F-1,2,H,W] with at least two frames, got {list(shape)}")
         if self.backward is not None and self.backward.shape != shape:
             raise ValueError(f"backward must have the shape of forward, {list(shape)}, got {list(self.backward.shape)}")
+        self._check_alike()
         for name, field in (("forward", self.forward), ("backward", self.backward)):
-            if field is not None and not field.is_floating_point():
-                raise ValueError(f"{name} must be floating point, got {field.dtype}")
+            if field is not None and field.dtype not in (torch.float32, torch.float64):  # half cannot count pixels
+                raise ValueError(f"{name} must be floating point, of 32 or 64 bits, got {field.dtype}: use .float()")
             if field is not None and not field.isfinite().all():
                 raise ValueError(f"{name} holds vectors that are not finite; mark unknown ones in {name}_valid instead")
         self._check_validity()
+
+    def _check_alike(self) -> None:
+        for name in ("backward", "forward_valid", "backward_valid"):
+            value = getattr(self, name)
+            if value is not None and value.device != self.device:
+                raise ValueError(f"{name} lies on {value.device}, forward on {self.device}: move one of them there")
+        if self.backward is not None and self.backward.dtype != self.forward.dtype:
+            raise ValueError(f"backward is {self.backward.dtype}, forward {self.forward.dtype}: give one type")
 
     def _check_validity(self) -> None:
         expected = (self.steps, self.height, self.width)
@@ -121,10 +131,18 @@ class MotionField:
         return MotionField(flipped.backward, flipped.forward, flipped.backward_valid, flipped.forward_valid)
 
     def bidirectional(self) -> "MotionField":
-        """Itself, or with backward fields found by inverting the forward ones, valid where that has an answer."""
+        """Itself, or with backward fields found by inverting the forward ones.
+
+        Valid where that has an answer made of valid vectors.
+        """
         if self.backward is not None:
             return self
         backward, valid = invert(self.forward)
+        if self.forward_valid is not None:
+            grid = pixel_grid(*self.size, self.device, backward.dtype)
+            for step, known in enumerate(self.forward_valid):
+                read = sample(known[None, None].to(grid.dtype), grid + backward[step : step + 1])
+                valid[step] &= read[0, 0] > CERTAIN
         return replace(self, backward=backward, backward_valid=valid)
 
     def checked(self, alpha1: float = ALPHA1, alpha2: float = ALPHA2, margin: float = 0.0) -> "MotionField":

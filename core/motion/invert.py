@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .sampling import inside, pixel_grid, sample
+from .sampling import inside, pixel_grid, precise, sample
 
 
 def invert(
@@ -16,11 +16,12 @@ def invert(
     ``valid`` is False where ``|g + flow(q + g)|`` exceeds ``tolerance`` pixels (folds, tears, what nothing moved onto)
     or the source lies outside the frame.
     """
+    flow = precise(flow)
     height, width = flow.shape[-2:]
     grid = pixel_grid(height, width, flow.device, flow.dtype)
     inverses, valid = [], []
     for index, one in enumerate(flow.split(1)):  # a frame at a time: the temporaries stay small
-        inverse = torch.zeros_like(one) if start is None else start[index : index + 1]
+        inverse = torch.zeros_like(one) if start is None else start[index : index + 1].to(one)
         for _ in range(steps):
             inverse = -sample(one, grid + inverse)
         residual = (inverse + sample(one, grid + inverse)).square().sum(1)

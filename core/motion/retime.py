@@ -99,4 +99,6 @@ def _origin(motion: MotionField, step: int, part: float) -> tuple[Tensor, Tensor
         better = found[:, None] & (hidden < best)
         origin, best = torch.where(better, at, origin), torch.where(better, hidden, best)
         any_found |= found
+    if motion.forward_valid is not None:
+        any_found &= sample(motion.forward_valid[step][None, None].to(flow.dtype), origin)[:, 0] > CERTAIN
     return origin, any_found

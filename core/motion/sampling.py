@@ -14,6 +14,11 @@ def pixel_grid(height: int, width: int, device: torch.device | str = "cpu", dtyp
     return torch.stack([x, y])
 
 
+def precise(flow: Tensor) -> Tensor:
+    """At least float32: half precision has no room for the coordinates of pixels."""
+    return flow if flow.dtype == torch.float64 else flow.float()
+
+
 def sample(x: Tensor, points: Tensor) -> Tensor:
     """``x [N or 1, C, H, W]`` at ``points [N, 2, h, w]`` in pixels -> ``[N, C, h, w]``.
 
@@ -42,6 +47,7 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     ``warp(frame[i + 1], forward[i])`` is aligned with frame i. Raises ValueError when the sizes differ.
     """
     check_same_size(x, flow)
+    flow = precise(flow)
     grid = pixel_grid(*flow.shape[-2:], flow.device, flow.dtype)
     size = x[0].numel() * x.element_size() * 4
     parts = [sample(x[part].to(flow.dtype), flow[part] + grid) for part in frame_chunks(len(x), size, flow.device)]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aqueduct.core.motion import MotionField, cycle_energy, cycle_mask, inside, invert, pixel_grid, sample, warp
+from aqueduct.core.motion import MotionField, chunks, cycle_energy, cycle_mask, inside, invert, pixel_grid, sample, warp
 
 H, W = 30, 46
 
@@ -223,7 +223,33 @@ def test_a_perfect_cycle_is_not_below_a_bound_of_zero():
     assert cycle_mask(motion.forward, motion.backward, 0, 1e-9)[0, :, : W - 2].all()
 
 
-def test_one_batch_or_frame_by_frame_is_the_same():
+def test_a_backward_found_from_unknown_vectors_is_unknown():
+    """The picture slides by (3, 0); of a block of frame 0 the motion is not known, hence not of where it lands."""
+    known = torch.ones(1, H, W, dtype=torch.bool)
+    known[0, 10:16, 20:28] = False
+    found = MotionField(constant(3, 0).forward, forward_valid=known).bidirectional()
+    expected = known.roll(3, -1)
+    expected[..., :3] = False  # nothing of frame 0 moved there
+    assert torch.equal(found.backward_valid, expected)
+    assert known.sum() == H * W - 48  # the given one is left as it was
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_vectors_of_half_precision_do_not_move_the_grid(dtype):
+    """At x = 1000 neither type can tell a pixel from the next half, or the next four: only vectors may be rounded."""
+    image = torch.arange(1024.0)[None, None, None].expand(1, 1, 4, 1024)
+    step = torch.zeros(1, 2, 4, 1024)
+    step[:, 0] = 1.5  # exact in every type
+    torch.testing.assert_close(warp(image, step.to(dtype)), warp(image, step))
+    torch.testing.assert_close(cycle_energy(step.to(dtype), -step.to(dtype)), cycle_energy(step, -step))
+    assert torch.equal(cycle_mask(step.to(dtype), -step.to(dtype)), cycle_mask(step, -step))
+    torch.testing.assert_close(invert(step.to(dtype))[0], invert(step)[0])
+
+
+@pytest.mark.parametrize("frames", [2, 3, 7, 9])
+def test_one_batch_or_frame_by_frame_is_the_same(monkeypatch, frames):
+    """``frames`` at once, as on an accelerator: by itself the CPU takes them one by one."""
+    monkeypatch.setattr(chunks, "chunk_size", lambda bytes_per_item, device: frames)
     generator = torch.Generator().manual_seed(3)
     fwd = torch.randn(7, 2, H, W, generator=generator) * 2
     bwd = -fwd + torch.randn(7, 2, H, W, generator=generator) * 0.4
@@ -252,6 +278,9 @@ def test_the_energy_is_read_where_the_flow_lands():
     (lambda: MotionField(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 5)), "shape of forward"),
     (lambda: MotionField(torch.full((1, 2, 4, 4), float("nan"))), "not finite"),
     (lambda: MotionField(torch.zeros(1, 2, 4, 4, dtype=torch.int32)), "floating point"),
+    (lambda: MotionField(torch.zeros(1, 2, 4, 4, dtype=torch.float16)), "32 or 64 bits, got torch.float16.*float"),
+    (lambda: MotionField(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4).double()), "float64, forward torch.float32"),
+    (lambda: MotionField(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4, device="meta")), "on meta, forward on cpu"),
     (lambda: MotionField(torch.zeros(1, 2, 4, 4), forward_valid=torch.ones(1, 4, 4)), "must be bool"),
     (lambda: MotionField(torch.zeros(1, 2, 4, 4)).reversed(), "bidirectional"),
     (lambda: MotionField(torch.zeros(2, 2, 4, 4)).between(0, 3), "frames 0 to 2"),

@@ -139,6 +139,16 @@ def test_validity_travels():
     assert made.forward_valid[1:, 5, 10:50].all()
 
 
+def test_a_way_back_by_an_unknown_vector_is_not_known():
+    """The pixel (34, 20) of frame 1 has no known motion: half a step on it is at x = 36, and from there nothing leads
+    back."""
+    known = torch.ones(2, H, W, dtype=torch.bool)
+    known[1, 20, 34] = False
+    motion = constant((4, 0), (4, 0))
+    made = retimed(MotionField(motion.forward, motion.backward, known), [1, 1.5])
+    assert not made.backward_valid[0, 20, 36] and made.backward_valid[0, 20, 34] and made.backward_valid[0, 21, 36]
+
+
 def test_progress_is_told():
     told = []
     retimed(constant((1, 0)), [0, 0.5, 1], report=lambda done, total: told.append((done, total)))
