@@ -69,15 +69,15 @@ def write_flo(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> No
     """``flow [2, H, W]`` in Middlebury's format; vectors that are not ``valid`` (bool ``[H, W]``) as 1e10."""
     if flow.ndim != 3 or flow.shape[0] != 2:
         raise ValueError(f"a .flo file holds one field [2, height, width], got {list(flow.shape)}")
-    pixels = flow.detach().to("cpu", torch.float32).permute(1, 2, 0).contiguous()
+    pixels = flow.detach().to("cpu", torch.float32).permute(1, 2, 0)
     if not pixels.abs().le(LIMIT).all():
         raise ValueError(
             f"vectors must be finite and under {LIMIT:g} pixels: beyond that they mean unknown in .flo files"
         )
     if valid is not None:
-        pixels[~valid.cpu()] = UNKNOWN
+        pixels = pixels.where(valid.cpu()[..., None], UNKNOWN)  # a new tensor: the caller's field stays as it is
     size = np.array([flow.shape[2], flow.shape[1]], dtype="<i4")
-    Path(path).write_bytes(TAG + size.tobytes() + pixels.numpy().astype("<f4", copy=False).tobytes())
+    Path(path).write_bytes(TAG + size.tobytes() + pixels.numpy().astype("<f4", copy=False).tobytes("C"))
 
 
 def read_flo(path: str | Path) -> tuple[Tensor, Tensor]:
@@ -108,7 +108,9 @@ def _save_file(path: Path, motion: MotionField, dtype: torch.dtype) -> None:
     for name in FIELDS + MASKS:
         value = getattr(motion, name)
         if value is not None:
-            tensors[name] = value.detach().to("cpu", torch.bool if name in MASKS else dtype).contiguous()
+            value = value.detach().to("cpu", torch.bool if name in MASKS else dtype).contiguous()
+            # Two names may be one tensor (a still motion there and back), which safetensors refuses.
+            tensors[name] = value.clone() if any(_overlap(value, other) for other in tensors.values()) else value
     if not all(tensors[name].isfinite().all() for name in FIELDS if name in tensors):
         raise ValueError("vectors over 65504 pixels do not fit into float16; save this motion as float32")
     numbers = {"frames": motion.frames, "height": motion.height, "width": motion.width}
@@ -120,6 +122,11 @@ def _save_file(path: Path, motion: MotionField, dtype: torch.dtype) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two contiguous tensors share memory."""
+    return a.data_ptr() < b.data_ptr() + b.nbytes and b.data_ptr() < a.data_ptr() + a.nbytes
 
 
 def _load_file(file: TensorFile) -> MotionField:

@@ -86,6 +86,16 @@ def test_the_file_describes_itself(tmp_path):
     assert load_file(tmp_path / "a.safetensors")["forward_valid"].dtype == torch.bool
 
 
+def test_tensors_that_share_memory_are_saved_each(tmp_path):
+    fields, mask = 20 * torch.randn(STEPS + 1, 2, H, W), torch.rand(STEPS, H, W) > 0.5
+    for motion in (
+        MotionField(fields[:-1], fields[:-1], mask, mask),  # one tensor there and back
+        MotionField(fields[:-1], fields[1:]),  # two views that overlap
+    ):
+        save_motion(tmp_path / "a.safetensors", motion)
+        assert_same(load_motion(tmp_path / "a.safetensors"), motion)
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "a.safetensors"
     save_motion(path, random_motion(seed=0))
@@ -119,6 +129,13 @@ def test_writes_what_the_format_asks_for(tmp_path):
     assert (tmp_path / "tiny.flo").read_bytes() == flo_bytes([[(1, -2), (3.5, 0), (1e10, 1e10)]])
     assert (tmp_path / "tiny.flo").read_bytes()[:4] == b"PIEH"
     assert flow[0, 0, 2] == 7  # the caller's field is left alone
+
+
+def test_a_field_in_the_order_of_the_file_is_left_alone_too(tmp_path):
+    """Rows of (x, y), as other programs hand flow on, seen as [2, H, W]: the file's own order, nothing is to copy."""
+    rows = np.ones((H, W, 2), dtype=np.float32)
+    write_flo(tmp_path / "tiny.flo", torch.from_numpy(rows).permute(2, 0, 1), torch.zeros(H, W, dtype=torch.bool))
+    assert (rows == 1).all() and not read_flo(tmp_path / "tiny.flo")[1].any()
 
 
 def test_opencv_agrees(tmp_path):
