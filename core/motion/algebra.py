@@ -114,10 +114,8 @@ def looped(motion: MotionField, times: int, ping_pong: bool = False) -> MotionFi
     if times < 1:
         raise ValueError(f"a loop runs at least once, got {times}")
     once = concatenated(motion, motion.bidirectional().reversed()) if ping_pong else motion
-    result = once
-    for _ in range(times - 1):
-        result = concatenated(result, once)
-    return result
+    fields = (once.forward, once.backward, once.forward_valid, once.backward_valid)
+    return MotionField(*(None if field is None else torch.cat([field] * times) for field in fields))
 
 
 def masked(motion: MotionField, mask: Tensor, other: MotionField | None = None, feather: float = 0.0) -> MotionField:

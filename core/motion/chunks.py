@@ -7,7 +7,8 @@ import torch
 
 Result = TypeVar("Result")
 UNKNOWN_BUDGET = 1 << 30  # bytes, for accelerators that do not say what they have free
-CPU_SAYS = ("can't allocate memory", "not enough memory")  # torch's CPU allocator raises a plain RuntimeError
+# The CPU's allocator, MPS and CUDA itself (not torch's allocator for it) raise a plain RuntimeError.
+SIGNS = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def frame_chunks(count: int, bytes_per_item: int, device: torch.device | str) -> list[slice]:
@@ -30,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True for the exceptions that mean memory ran out, on the CPU or an accelerator."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in CPU_SAYS)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
 def halving(

@@ -6,7 +6,7 @@ mostly whole numbers.
 """
 
 import json
-import math
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from .tracks import Tracks
+
+LARGEST = sys.float_info.max  # JSON has no largest integer
 
 Path = list[tuple[float, float, bool]]
 
@@ -74,7 +76,7 @@ def from_core(tracks: dict, size: tuple[int, int]) -> Tracks:
     positions = _unbatched(tracks["track_path"], 3, "track_path")
     visible = tracks.get("track_visibility")
     if visible is None:
-        return Tracks(positions.float(), torch.ones(positions.shape[:-1], dtype=torch.bool), size)
+        return Tracks(positions.float(), positions.new_ones(positions.shape[:-1], dtype=torch.bool), size)
     visible = _unbatched(visible, 2, "track_visibility").to(positions.device)
     visible = visible if visible.dtype == torch.bool else visible > 0.5
     if visible.shape[0] not in (1, positions.shape[0]) or visible.shape[1] not in (1, positions.shape[1]):
@@ -104,6 +106,8 @@ def _loaded(text: str):
         raise ValueError(f"the text of the tracks is empty; {EXPECTED}")
     try:
         return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"the text of the tracks is nested too deeply; {EXPECTED}") from None
     except json.JSONDecodeError:
         pass
     try:
@@ -140,7 +144,7 @@ def _point(value, track: int, frame: int) -> tuple[float, float, bool]:
         parts = [*value, True][:3] if isinstance(value, list) and len(value) in (2, 3) else [None]
     if not all(_is_number(part) for part in parts[:2]) or not isinstance(parts[-1], bool | int | float):
         raise ValueError(f'track {track}, frame {frame}: expected {{"x": 10, "y": 20}} or [10, 20], got {value!r:.80}')
-    if not math.isfinite(parts[0]) or not math.isfinite(parts[1]):
+    if not all(abs(part) <= LARGEST for part in parts[:2]):  # False for NaN, too
         raise ValueError(f"track {track} has no finite position in frame {frame}: {value!r:.80} (counted from 0)")
     return float(parts[0]), float(parts[1]), parts[2] > 0.5
 

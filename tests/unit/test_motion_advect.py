@@ -146,6 +146,8 @@ def test_halving_gives_up_on_one_item_and_on_other_errors():
     with pytest.raises(RuntimeError, match="shapes"):
         halving(broken, 4, 4)
     assert len(calls) == 1
+    for message in ("MPS backend out of memory (MPS allocated: 17.9 GB)", "CUDA error: out of memory"):
+        assert is_out_of_memory(RuntimeError(message))  # what MPS and CUDA itself raise
     assert is_out_of_memory(MemoryError()) and not is_out_of_memory(ValueError("not enough memory"))
 
 

@@ -145,6 +145,23 @@ def test_a_loop_goes_on_and_a_ping_pong_returns():
         assert flow[:, valid].abs().max() < 1e-3 and valid.float().mean() > 0.6
     assert returned.between(0, 3).abs().max() > 3
     assert looped(once, 1).frames == 4
+    known = torch.rand(3, H, W, generator=torch.Generator().manual_seed(4)) > 0.5
+    part = looped(MotionField(once.forward, forward_valid=known), 3)
+    assert part.backward is None and torch.equal(part.forward_valid, known.repeat(3, 1, 1))
+
+
+def test_a_long_loop_costs_what_it_is_long(monkeypatch):
+    """Counts the fields that are checked on the way: a loop made round by round would check 500 times as many."""
+    checked, check = [], MotionField.__post_init__
+
+    def counting(motion):
+        checked.append(motion.steps)
+        check(motion)
+
+    once = constant((1, 0), size=(2, 3))
+    monkeypatch.setattr(MotionField, "__post_init__", counting)
+    assert looped(once, 1000).frames == 1001
+    assert sum(checked) < 4 * 1000
 
 
 # --- mask -------------------------------------------------------------------------------------------------------------

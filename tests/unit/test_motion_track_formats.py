@@ -113,6 +113,13 @@ def test_bad_text_says_where_and_what_is_expected(text, message):
         parse_tracks(text, SIZE)
 
 
+def test_numbers_and_lists_beyond_all_measure_are_refused_like_others():
+    with pytest.raises(ValueError, match="track 0 has no finite position in frame 1"):
+        parse_tracks('[{"x": 1, "y": 2}, {"x": 1' + 400 * "0" + ', "y": 2}]', (10, 10))
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_tracks(200_000 * "[", (10, 10))
+
+
 def test_malformed_json_names_line_and_column():
     broken = '[\n  {"x": 1, "y": 2},\n  {"x": 1 "y": 2}\n]'
     column = broken.splitlines()[2].index('"y"') + 1
