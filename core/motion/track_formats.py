@@ -19,6 +19,8 @@ LARGEST = sys.float_info.max  # JSON has no largest integer
 
 Path = list[tuple[float, float, bool]]
 
+DRAWN_AT = "aqueduct_size"  # (height, width)
+
 EXPECTED = (
     'expected one track, [{"x": 10, "y": 20}, ...] with one point per frame, a list of such tracks, or what the '
     "Aqueduct track editor writes"
@@ -69,7 +71,8 @@ def from_core(tracks: dict, size: tuple[int, int]) -> Tracks:
     """ComfyUI's TRACKS: ``track_path`` ``[T, N, 2]`` in pixels, ``track_visibility`` ``[T, N]`` (optional).
 
     Also accepted: a batch of one in front, and a visibility that is the same for every track, ``[T, 1]``, which is what
-    ComfyUI's nodes make of a mask. Raises TypeError or ValueError for anything else.
+    ComfyUI's nodes make of a mask. Tracks that say the size they were drawn at (`to_core`) are resized to ``size``.
+    Raises TypeError or ValueError for anything else.
     """
     if not isinstance(tracks, dict) or not isinstance(tracks.get("track_path"), Tensor):
         raise TypeError(f"TRACKS is a dict with a tensor 'track_path' [frames, tracks, 2], got {_described(tracks)}")
@@ -84,12 +87,13 @@ def from_core(tracks: dict, size: tuple[int, int]) -> Tracks:
             f"track_visibility is [frames, tracks] = {list(positions.shape[:2])} (or 1 where all share it), got "
             f"{list(visible.shape)}; give the mask of the tracks as many frames as the tracks have"
         )
-    return Tracks(positions.float(), visible.expand(positions.shape[:-1]).clone(), size)
+    drawn = Tracks(positions.float(), visible.expand(positions.shape[:-1]).clone(), tracks.get(DRAWN_AT, size))
+    return drawn if drawn.size == tuple(size) else drawn.resized(*size)
 
 
-def to_core(tracks: Tracks) -> dict[str, Tensor]:
-    """``tracks`` as ComfyUI's TRACKS; the size is not part of it."""
-    return {"track_path": tracks.positions, "track_visibility": tracks.visible}
+def to_core(tracks: Tracks) -> dict:
+    """``tracks`` as ComfyUI's TRACKS, and in a key of our own the size they are for, which TRACKS does not tell."""
+    return {"track_path": tracks.positions, "track_visibility": tracks.visible, DRAWN_AT: tracks.size}
 
 
 def _from_document(data: dict, size: tuple[int, int], frames: int | None) -> Tracks:

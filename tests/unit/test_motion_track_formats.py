@@ -166,6 +166,17 @@ def test_core_tracks_there_and_back():
     assert torch.equal(again.positions, tracks.positions) and torch.equal(again.visible, tracks.visible)
 
 
+def test_drawn_tracks_keep_their_place_on_an_image_of_another_size():
+    tracks = Tracks(torch.rand(6, 3, 2) * 40, torch.rand(6, 3) > 0.5, SIZE)
+    height, width = 2 * SIZE[0], 3 * SIZE[1]
+    larger = from_core(to_core(tracks), (height, width))
+    assert larger.size == (height, width)
+    torch.testing.assert_close(larger.positions[..., 0], 3 * tracks.positions[..., 0] + 1)  # edges coincide
+    torch.testing.assert_close(larger.positions[..., 1], 2 * tracks.positions[..., 1] + 0.5)
+    foreign = {"track_path": tracks.positions, "track_visibility": tracks.visible}  # says no size
+    assert torch.equal(from_core(foreign, (height, width)).positions, tracks.positions)
+
+
 @pytest.mark.parametrize(
     "visibility, expected",
     [
