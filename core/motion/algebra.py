@@ -184,7 +184,9 @@ def _check_alike(first: MotionField, second: MotionField, one: str, two: str, fr
         )
     if frames and first.frames != second.frames:
         raise ValueError(
-            f"{one} has {first.frames} frames, {two} {second.frames}: make them equally long (retimed, .sliced)"
+            f"{one} has {first.frames} frames, {two} {second.frames}: make them equally long, where they are made "
+            f"(their frames) or by slowing {two} down by {first.steps / second.steps:.4g} (retimed, "
+            f"AqueductComposeMotion)"
         )
 
 

@@ -159,5 +159,5 @@ def _check_frequency(shake: Shake, frames: int) -> None:
     if shake.amplitude and shake.frequency > most:
         raise ValueError(
             f"{frames} frames show at most {most:g} cycles, a shake of {shake.frequency:g} cycles per clip would "
-            f"look slower than it is; lower the frequency or make more frames"
+            f"look slower than it is; lower the frequency (shake_cycles) or make more frames"
         )

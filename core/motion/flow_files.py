@@ -62,7 +62,8 @@ def load_motion(path: str | Path) -> MotionField:
         raise FileNotFoundError(f"{path} does not exist")
     with open(path, "rb") as file:
         start = file.read(len(TAG))
-    return _stacked([path]) if start == TAG else _load_file(open_tensors(path))
+    flo = start == TAG or (start and path.suffix == ".flo")
+    return _stacked([path]) if flo else _load_file(open_tensors(path))
 
 
 def write_flo(path: str | Path, flow: Tensor, valid: Tensor | None = None) -> None:

@@ -269,6 +269,9 @@ def test_truncated_and_other_kinds_of_files(tmp_path):
     refuse(path, "motion.safetensors is not a readable safetensors file")
     path.write_text("<html>")
     refuse(path, "neither a safetensors file nor")
+    page = tmp_path / "page.flo"
+    page.write_text("<html>")
+    refuse(page, "page.flo is no .flo file")
     torch.save({"forward": torch.zeros(STEPS, 2, H, W)}, tmp_path / "motion.pt")
     refuse(tmp_path / "motion.pt", "holds no motion")
 

@@ -93,7 +93,7 @@ def _densifier(densifier: str | Densifier, settings: dict) -> Densifier:
 
 def _check(tracks: Tracks, image: Tensor | None, pinned: Tensor | None, guided: bool) -> None:
     if tracks.frames < 2:
-        raise ValueError("tracks of a single frame hold no motion; give two frames or more, or resample them")
+        raise ValueError("tracks of a single frame hold no motion: set frames to 2 or more")
     if guided and image is None:
         raise ValueError("this densifier follows the edges of a picture: give the first frame as image")
     height, width = tracks.size
@@ -105,7 +105,7 @@ def _check(tracks: Tracks, image: Tensor | None, pinned: Tensor | None, guided: 
         if tuple(given.shape[-2:]) != (height, width):
             raise ValueError(
                 f"the {name} is {given.shape[-1]} x {given.shape[-2]} pixels, the tracks are for {width} x {height}: "
-                f"resize the tracks (Tracks.resized) or the {name}"
+                f"give the {name} of the picture that the tracks were drawn on, or resize it (or Tracks.resized)"
             )
     if pinned is not None and not bool(((pinned >= 0) & (pinned <= 1)).all()):
         raise ValueError(f"the pin mask must lie in 0..1, got {pinned.min().item():.4g} to {pinned.max().item():.4g}")
