@@ -61,7 +61,7 @@ class AqueductComposeMotion(io.ComfyNode):
                     "time to the end and home. slow down: more frames for the same way. reverse: backwards. mask: "
                     "only inside the mask"
                 )),
-                io.Float.Input("amount", default=1.0, min=0.0, max=1000.0, step=0.5, tooltip=(
+                io.Float.Input("amount", default=1.0, min=0.0, max=1000.0, step=0.05, round=False, tooltip=(
                     "loop, there and back: how often (whole). slow down: factor, 2 is half the speed, below 1 faster. "
                     "mask: softness of its edge, pixels (1 standard deviation). Not read by the others"
                 )),
