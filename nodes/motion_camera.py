@@ -72,7 +72,7 @@ class AqueductCameraMotion(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, keyframes):
         try:
-            if keyframes.strip():
+            if keyframes is not None and keyframes.strip():  # None: another node hands them in
                 read_keyframes(keyframes)
         except ValueError as problem:
             return str(problem)

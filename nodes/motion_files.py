@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..core.motion.flow_files import load_motion, save_motion
-from ._comfy.places import next_output, saved, saved_path
+from ._comfy.places import fingerprint, next_output, saved, saved_path
 from ._comfy.schema import CATEGORY, MOTION, Schema
 
 # name in the menu -> how the name on disk ends; without an ending it is a folder
@@ -60,14 +60,15 @@ class AqueductLoadMotion(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file):
         try:
-            saved_path(file)
+            if file is not None:  # None: another node hands the name in
+                saved_path(file)
         except FileNotFoundError as missing:
             return str(missing)
         return True
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        return saved_path(file).stat().st_mtime
+        return float("nan") if file is None else fingerprint(saved_path(file))  # NaN: load anew each time
 
     @classmethod
     def execute(cls, file):

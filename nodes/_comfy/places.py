@@ -1,6 +1,8 @@
 """Where results are saved and read again: ComfyUI's output and input folders."""
 
+import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -28,7 +30,8 @@ def saved(endings: tuple[str, ...], in_series: str) -> list[str]:
             series = [name for name in names if name.endswith(in_series)]
             entries = [name for name in names if name not in series] + [""] if len(series) > 1 else names
             for path in (Path(folder, name) for name in entries):
-                found[f"{path.relative_to(root()).as_posix()}{mark}"] = path.stat().st_mtime
+                with suppress(FileNotFoundError):  # removed since, or a link to what is no more
+                    found[f"{path.relative_to(root()).as_posix()}{mark}"] = path.stat().st_mtime
     return sorted(found, key=found.get, reverse=True)
 
 
@@ -42,3 +45,10 @@ def saved_path(name: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{bare.strip()!r} is missing; put it into {root} and press R to refresh the list")
     return path
+
+
+def fingerprint(path: Path) -> str:
+    """Another text when a file, or any file of a folder, has changed: a folder's own time only tells of its names."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    said = [(file.name, stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+    return hashlib.sha256(repr(said).encode()).hexdigest()

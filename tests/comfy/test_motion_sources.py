@@ -190,3 +190,14 @@ def test_the_editor_refuses_a_bad_drawing_before_the_run(comfy):
     assert node_class("AqueductTrackEditor").validate_inputs(drawing(STRAIGHT)) is True
     assert "99" in node_class("AqueductTrackEditor").validate_inputs('{"version": 99}')
     assert "keyframe" in node_class("AqueductCameraMotion").validate_inputs('[{"time": 2}]')
+
+
+@pytest.mark.parametrize(
+    "node, name",
+    [("AqueductTrackEditor", "document"), ("AqueductCameraMotion", "keyframes"), ("AqueductLoadMotion", "file")],
+)
+def test_a_text_that_another_node_hands_in_is_not_judged_before_the_run(comfy, node, name):
+    """ComfyUI validates a wired widget with None in place of what is still to come."""
+    from aqueduct.tests.comfy.graph import node_class
+
+    assert node_class(node).validate_inputs(**{name: None}) is True
