@@ -70,7 +70,7 @@ class AqueductWarp(io.ComfyNode):
         if apart >= motion.frames:
             raise ValueError(f"frames {apart} apart do not exist in {motion.frames} frames: set apart below that")
         pairs = WARPS[direction](motion, apart)
-        flows, valid = _between(motion.bidirectional().checked(alpha1, alpha2), pairs)
+        flows, valid = _between(motion.bidirectional().checked(alpha1, alpha2), pairs, alpha1, alpha2)
         warped = blocked("AqueductWarp: no images were wired in"), blocked("AqueductWarp: no latent was wired in")
         if images is not None:
             warped = to_image(_warp(to_clip(images), flows, pairs, motion)), warped[1]
@@ -79,12 +79,19 @@ class AqueductWarp(io.ComfyNode):
         return io.NodeOutput(*warped, to_mask(valid))
 
 
-def _between(motion: MotionField, pairs: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """For every (taken, onto): the flow on the grid of ``onto`` that says where to take from, and its validity."""
+def _between(
+    motion: MotionField, pairs: list[tuple[int, int]], alpha1: float, alpha2: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For every (taken, onto): the flow on the grid of ``onto`` that says where to take from, and its validity.
+
+    Frames further apart pass the cycle test over the whole way too: what moves slowly passes it in every step.
+    """
     report = reporter()
     flows, valid = [], []
     for done, (taken, onto) in enumerate(pairs, start=1):
         flow, ok = motion.between_valid(onto, taken)
+        if abs(taken - onto) > 1:
+            ok = ok & cycle_mask(flow[None], motion.between(taken, onto)[None], alpha1, alpha2)[0]
         flows.append(flow)
         valid.append(ok)
         report(done, len(pairs))

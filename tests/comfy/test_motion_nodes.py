@@ -132,6 +132,62 @@ def test_a_motion_saved_is_the_motion_loaded(comfy):
     assert first != second
 
 
+def test_a_changed_file_is_loaded_anew(comfy):
+    """In a folder of fields too, whose own time stays as it was when a file in it is written over."""
+    from pathlib import Path
+
+    import folder_paths
+
+    from aqueduct.core.motion.flow_files import write_flo
+    from aqueduct.tests.comfy.graph import node_class
+
+    load = node_class("AqueductLoadMotion")
+    folder = Path(folder_paths.get_input_directory(), "again")
+    folder.mkdir()
+    for i in range(2):
+        write_flo(folder / f"forward_{i:05d}.flo", torch.zeros(2, 3, 4))
+    before = load.fingerprint_inputs("again")
+    assert load.fingerprint_inputs("again") == before
+    write_flo(folder / "forward_00001.flo", torch.ones(2, 3, 5))
+    assert load.fingerprint_inputs("again") != before
+    assert load.fingerprint_inputs(file=None) != load.fingerprint_inputs(file=None)  # a name handed in: unknown yet
+
+
+def test_only_what_lies_in_the_folders_is_listed_and_read(comfy, tmp_path):
+    from pathlib import Path
+
+    import folder_paths
+
+    from aqueduct.nodes._comfy.places import saved
+    from aqueduct.tests.comfy.graph import node_class
+
+    outside = tmp_path / "secret.safetensors"
+    outside.write_bytes(b"")
+    for name in ("../secret.safetensors", str(outside), "../../x [output]"):
+        said = node_class("AqueductLoadMotion").validate_inputs(name)
+        assert "outside" in said
+        refuse("outside", "AqueductLoadMotion", file=name)
+    link = Path(folder_paths.get_input_directory(), "gone.safetensors")
+    link.symlink_to(tmp_path / "nothing.safetensors")
+    try:
+        assert "gone.safetensors" not in saved((".safetensors",), ".flo")
+    finally:
+        link.unlink()
+    with pytest.raises(Exception, match="outside"):
+        run("AqueductSaveMotion", motion=constant(0, 0), filename_prefix="../../escaped")
+
+
+def test_a_mask_over_many_slow_frames_knows_what_they_uncover(comfy):
+    """A block moves half a pixel a frame: every step passes the cycle test, the ground it uncovers does not."""
+    forward, backward = torch.zeros(2, 12, 2, H, W)
+    for i in range(12):
+        forward[i, 0, 8:16, 6 + i // 2 : 14 + i // 2] = 0.5
+        backward[i, 0, 8:16, 6 + (i + 1) // 2 : 14 + (i + 1) // 2] = -0.5
+    *_, valid = run("AqueductWarp", motion=MotionField(forward, backward), images=torch.zeros(13, H, W, 3), apart=12,
+                    direction="this frame onto next")  # fmt: skip
+    assert not valid[0, 9:15, 7:10].any() and valid[0, :7].all() and valid[0, 9:15, 14:18].all()
+
+
 def refuse(message, node, **inputs):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(node, **inputs)
