@@ -1,6 +1,7 @@
 """The workflows without a model, as they ship, in the real server, on real input; what comes out is measured."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -134,3 +135,31 @@ def test_raft_without_weights_says_what_to_get_in_the_real_server(server):
     set_input(prompt, "AqueductOpticalFlow", "estimator", "raft-large")
     with pytest.raises(PromptError, match=r"raft_large_\w+-\w+.pth.*https://download.pytorch.org.*optical_flow"):
         server.run(json.loads(json.dumps(prompt)), timeout=120)
+
+
+def long_advection(frames: int) -> dict:
+    """A grey picture under a camera: F^2 / 2 warps, minutes for 600 frames."""
+    nodes = {
+        "image": ("EmptyImage", {"width": 192, "height": 192, "batch_size": 1, "color": 0x808080}),
+        "camera": ("AqueductCameraMotion", {
+            "image": ["image", 0], "frames": frames, "width": 1, "height": 1, "pan_x": 0.1, "pan_y": 0.0, "zoom": 1.2,
+            "roll": 0.0, "ease": "linear", "centre_x": 0.5, "centre_y": 0.5, "shake": 0.0, "shake_cycles": 1.0,
+            "seed": frames, "keyframes": "",
+        }),
+        "advect": ("AqueductAdvect", {"image": ["image", 0], "motion": ["camera", 0], "alpha1": 0.01, "alpha2": 0.5}),
+        "shown": ("PreviewImage", {"images": ["advect", 0]}),
+    }  # fmt: skip
+    return {
+        name: {"class_type": kind, "inputs": inputs, "_meta": {"title": name}} for name, (kind, inputs) in nodes.items()
+    }
+
+
+def test_an_interrupted_advection_stops_and_leaves_the_server_usable(server):
+    prompt_id = server.queue(long_advection(600))
+    time.sleep(6)  # the camera takes a second or two; the advection would take minutes
+    begun = time.monotonic()
+    server.interrupt()
+    with pytest.raises(PromptError, match="interrupted at node advect"):
+        server.wait(prompt_id, timeout=120)
+    assert time.monotonic() - begun < 60
+    assert len(server.run(long_advection(3), timeout=120)["outputs"]["shown"]["images"]) == 3
