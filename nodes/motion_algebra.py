@@ -32,7 +32,7 @@ OPERATIONS = {
     "loop": ((), lambda motion, other, mask, amount: looped(motion, _times(amount))),
     "there and back": ((), lambda motion, other, mask, amount: looped(motion, _times(amount), ping_pong=True)),
     "slow down": ((), lambda motion, other, mask, amount: _slowed(motion, amount)),
-    "reverse": ((), lambda motion, other, mask, amount: motion.bidirectional().reversed()),
+    "reverse": ((), lambda motion, other, mask, amount: motion.bidirectional(reporter()).reversed()),
     "mask": (("mask",), lambda motion, other, mask, amount: masked(motion, mask_frames(mask), other, amount)),
 }
 

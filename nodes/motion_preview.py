@@ -36,7 +36,7 @@ class AqueductMotionPreview(io.ComfyNode):
     def execute(cls, motion, style, images=None):
         clip = None if images is None else to_clip(images)
         if style == "energy":
-            motion = motion.bidirectional()
+            motion = motion.bidirectional(reporter())
         pictures = PREVIEWS[style](motion, clip, reporter())
         return io.NodeOutput(pictures, ui=ui.PreviewImage(pictures, cls=cls))
 

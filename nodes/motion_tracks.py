@@ -80,7 +80,7 @@ class AqueductMotionFromTracks(io.ComfyNode):
             {"tracks": tracks is not None, "track_json": bool(track_json.strip()), "flow": flow is not None}
         )
         if flow is not None:
-            return io.NodeOutput(motion_from_flow(flow).bidirectional())
+            return io.NodeOutput(motion_from_flow(flow).bidirectional(reporter()))
         picture = None if image is None else to_clip(image[:1])[0]
         size = (height, width) if picture is None else tuple(picture.shape[-2:])
         found = _tracks(tracks, track_json, size, frames)

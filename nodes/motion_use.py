@@ -70,7 +70,7 @@ class AqueductWarp(io.ComfyNode):
         if apart >= motion.frames:
             raise ValueError(f"frames {apart} apart do not exist in {motion.frames} frames: set apart below that")
         pairs = WARPS[direction](motion, apart)
-        flows, valid = _between(motion.bidirectional().checked(alpha1, alpha2), pairs, alpha1, alpha2)
+        flows, valid = _between(motion.bidirectional(reporter()).checked(alpha1, alpha2), pairs, alpha1, alpha2)
         warped = blocked("AqueductWarp: no images were wired in"), blocked("AqueductWarp: no latent was wired in")
         if images is not None:
             warped = to_image(_warp(to_clip(images), flows, pairs, motion)), warped[1]
@@ -126,7 +126,8 @@ class AqueductAdvect(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, motion, alpha1, alpha2):
-        clip, unseen = advect(to_clip(image[:1])[0], motion.bidirectional(), alpha1, alpha2, reporter())
+        motion = motion.bidirectional(reporter())
+        clip, unseen = advect(to_clip(image[:1])[0], motion, alpha1, alpha2, reporter())
         return io.NodeOutput(to_image(clip), to_mask(unseen))
 
 
@@ -168,7 +169,7 @@ class AqueductCycleMask(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion, direction, alpha1, alpha2):
-        seen = DIRECTIONS[direction](motion.bidirectional())
+        seen = DIRECTIONS[direction](motion.bidirectional(reporter()))
         valid = cycle_mask(seen.forward, seen.backward, alpha1, alpha2)
         if seen.forward_valid is not None:
             valid &= seen.forward_valid

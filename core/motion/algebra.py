@@ -24,7 +24,7 @@ def over(camera: MotionField, moving: MotionField, report: Report | None = None)
     after each step. Raises ValueError when sizes or lengths differ.
     """
     _check_alike(camera, moving, "the camera's motion", "the object's motion", frames=True)
-    camera, moving = camera.bidirectional(), moving.bidirectional()
+    camera, moving = camera.bidirectional(report), moving.bidirectional(report)
     onward = Path(camera)
     before = _Seen(camera, 0, onward, onward.valid.clone())
     fields: list[tuple[Tensor, ...]] = []

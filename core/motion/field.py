@@ -1,5 +1,6 @@
 """The one value for how pixels move."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,14 +131,14 @@ class MotionField:
         flipped = self._each(lambda tensor: tensor.flip(0))
         return MotionField(flipped.backward, flipped.forward, flipped.backward_valid, flipped.forward_valid)
 
-    def bidirectional(self) -> "MotionField":
+    def bidirectional(self, report: Callable[[int, int], None] | None = None) -> "MotionField":
         """Itself, or with backward fields found by inverting the forward ones.
 
-        Valid where that has an answer made of valid vectors.
+        Valid where that has an answer made of valid vectors. ``report(done, total)`` is called after each field.
         """
         if self.backward is not None:
             return self
-        backward, valid = invert(self.forward)
+        backward, valid = invert(self.forward, report=report)
         if self.forward_valid is not None:
             grid = pixel_grid(*self.size, self.device, backward.dtype)
             for step, known in enumerate(self.forward_valid):

@@ -109,6 +109,35 @@ def test_cycle_mask_inverts_where_only_forward_is_known(comfy):
     assert valid[:, :, : W - 3].all() and not valid[:, :, W - 3 :].any()
 
 
+@pytest.mark.parametrize("node, inputs", [
+    ("AqueductCycleMask", {}),
+    ("AqueductWarp", {"images": torch.zeros(FRAMES, H, W, 3)}),
+    ("AqueductAdvect", {"image": torch.zeros(1, H, W, 3)}),
+    ("AqueductMotionPreview", {"style": "energy"}),
+    ("AqueductComposeMotion", {"operation": "reverse"}),
+])  # fmt: skip
+def test_the_stop_button_is_heard_while_the_way_back_is_searched(comfy, monkeypatch, node, inputs):
+    import comfy.model_management as mm
+
+    from aqueduct.core.motion import field
+
+    searched, invert = [], field.invert
+
+    def counting(flow, **settings):
+        result = invert(flow, **settings)
+        searched.append(len(flow))
+        return result
+
+    monkeypatch.setattr(field, "invert", counting)
+    mm.interrupt_current_processing(True)
+    try:
+        with pytest.raises(mm.InterruptProcessingException):
+            run(node, motion=MotionField(constant(1, 0).forward), **inputs)
+    finally:
+        mm.interrupt_current_processing(False)
+    assert not searched  # stopped in the search, not after it
+
+
 @pytest.mark.parametrize("style", ["colours", "arrows", "grid", "energy"])
 def test_previews_are_pictures_of_the_clip(comfy, style):
     pictures = run_one("AqueductMotionPreview", motion=constant(4, 2), style=style, images=moving_clip(4, 2))

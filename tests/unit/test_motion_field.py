@@ -197,6 +197,18 @@ def test_bidirectional_finds_what_is_missing():
     assert motion.bidirectional() is motion
 
 
+def test_the_search_for_a_backward_tells_its_progress_and_may_be_stopped():
+    told, motion = [], MotionField(constant(1, 0, frames=4).forward)
+    motion.bidirectional(lambda done, total: told.append((done, total)))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+    def stop(done, total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        motion.bidirectional(stop)
+
+
 @pytest.mark.parametrize("alpha1", [0.0, 0.01, 0.2])
 @pytest.mark.parametrize("alpha2", [0.0, 0.3, 0.5, 4.0])
 def test_the_mask_of_constant_fields_at_every_threshold(alpha1, alpha2):
