@@ -1,0 +1,178 @@
+"""The guided step, for any denoiser, any sampler and any way of taking the gradient.
+
+Algorithm 1 of Warped Diffusion corrects the state after the solver's step by ``(lambda / sqrt(e)) grad_z e``, where e
+compares the predictions h(z). By the chain rule ``grad_z e = J^T grad_h e``: the second factor is a closed form
+(`equivariance`), and a *mode* says how J^T, the network's Jacobian transposed, is applied.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..bridges.denoiser import Denoiser
+from ..motion.chunks import halving
+from .references import Pairs
+from .schedule import GuidanceSchedule
+
+Pull = Callable[[Tensor], Tensor]
+Mode = Callable[[Denoiser, Tensor, Tensor], tuple[Tensor, Pull]]
+FrameDenoiser = Callable[[Tensor, Tensor, slice], Tensor]
+
+
+def full(denoiser: Denoiser, z: Tensor, t: Tensor) -> tuple[Tensor, Pull]:
+    """``h(z)`` and ``v -> J^T v`` by a backward pass through the network: the paper's gradient.
+
+    Runs the denoiser outside inference mode with gradients on, on copies of ``z`` and ``t``, so both may come from
+    inference mode. The caller sees to the rest: the denoiser must not switch gradients off, and its weights and
+    conditioning must not be inference tensors (torch says "Inference tensors cannot be saved for backward": clone them
+    under ``torch.inference_mode(False)``). Weights with ``requires_grad = False`` save half of the backward pass.
+
+    Raises ValueError when the prediction has no gradient.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        entering = z.detach().clone().requires_grad_(True)
+        prediction = denoiser(entering, t.clone())
+    if not prediction.requires_grad:
+        raise ValueError(
+            "the denoiser's prediction has no gradient (no_grad or inference mode inside it?): use mode x0"
+        )
+
+    def pull(v: Tensor) -> Tensor:
+        with torch.inference_mode(False):
+            return torch.autograd.grad(prediction, entering, v.to(prediction.dtype).clone())[0]
+
+    return prediction.detach(), pull
+
+
+def x0(denoiser: Denoiser, z: Tensor, t: Tensor) -> tuple[Tensor, Pull]:
+    """``h(z)`` and ``v -> v``: straight through, the network's Jacobian taken for the identity. No backward pass."""
+    with torch.no_grad():
+        return denoiser(z, t), lambda v: v
+
+
+def outer(detaching: Callable[[Denoiser], Denoiser]) -> Mode:
+    """A mode that goes back through part of the network.
+
+    ``detaching(denoiser)`` gives the same predictions by a forward pass that keeps a graph only for some of it, as the
+    outermost level of a U-Net with everything deeper under ``no_grad``.
+    """
+    return lambda denoiser, z, t: full(detaching(denoiser), z, t)
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What is compared (`references`), how strongly it pulls, and through what.
+
+    ``strength``: the paper's lambda, 1 there; 0 changes nothing at all.
+    ``bounded``: never step further than where the error, seen as linear, is zero. The paper's step has a fixed length
+    however small the error is, so that it ends in a jitter of that length; bounded, it comes to rest.
+
+    Raises ValueError for a strength that is negative or not finite.
+    """
+
+    pairs: Pairs
+    strength: float = 1.0
+    mode: Mode = full
+    bounded: bool = False
+
+    def __post_init__(self):
+        if not (math.isfinite(self.strength) and self.strength >= 0):
+            raise ValueError(f"the strength of guidance is 0 (off) or more, got {self.strength}")
+
+    def scaled(self, gradient: Tensor, errors: Tensor) -> Tensor:
+        """``(lambda / sqrt(e)) gradient``, frame by frame; none where the error is zero."""
+        scale = torch.where(errors > 0, self.strength * errors.rsqrt(), torch.zeros_like(errors))
+        return _per_frame(scale, gradient) * gradient
+
+    def limited(self, step: Tensor, errors: Tensor) -> Tensor:
+        """At most the step that takes the linearised ``sqrt(e)`` to zero.
+
+        With ``r = sqrt(e)`` the step is ``2 lambda grad r``, and ``r / |grad r|^2`` times ``grad r`` reaches zero
+        (Polyak's step length), so its share is ``2 lambda r / |step|^2``.
+        """
+        length = step.to(errors).square().flatten(1).sum(1)
+        share = (2 * self.strength * errors.sqrt() / length).nan_to_num(posinf=1.0).clamp(max=1)
+        return _per_frame(share, step) * step
+
+
+@dataclass(frozen=True)
+class Guided:
+    """``prediction`` of the network, untouched; ``correction`` to subtract from the state; ``errors [F]`` before it.
+
+    Without guidance the last two are None.
+    """
+
+    prediction: Tensor
+    correction: Tensor | None = None
+    errors: Tensor | None = None
+
+
+def guided_prediction(
+    denoiser: FrameDenoiser,
+    z: Tensor,
+    t: Tensor,
+    guidance: Guidance,
+    size: int | None = None,
+    on_halve: Callable[[int], None] | None = None,
+) -> Guided:
+    """Predictions of all frames ``z [F, C, H, W]`` at one time, and what guidance takes from the state after the step.
+
+    ``denoiser(z[part], t, part)`` is asked for ``size`` frames at a time, in order; later chunks are compared with the
+    predictions of earlier ones, so the result does not depend on it. When memory runs out the chunk is halved and
+    ``on_halve(size)`` told. None: all frames in one call, never halved, for networks that couple frames.
+
+    Raises ValueError when motion and clip differ in length or size.
+    """
+    guidance.pairs.check(z)
+    prediction, correction = torch.empty_like(z), torch.zeros_like(z)
+    errors = torch.zeros(len(z), dtype=torch.promote_types(z.dtype, torch.float32), device=z.device)
+
+    def work(part: slice) -> None:
+        pairs = guidance.pairs.within(part)
+        mode = guidance.mode if pairs else x0
+        prediction[part], pull = mode(lambda z_t, time: denoiser(z_t, time, part), z[part], t)
+        if not pairs:
+            return
+        found, gradient = pairs.error_and_gradient(prediction, part)
+        step = pull(guidance.scaled(gradient, found))
+        correction[part] = guidance.limited(step, found) if guidance.bounded else step
+        errors[part] = found
+
+    if size is None:
+        work(slice(0, len(z)))
+    else:
+        halving(work, len(z), size, on_halve)
+    return Guided(prediction, correction, errors)
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """A denoiser that predicts what makes the solver's step end where guidance wants it: usable with every solver.
+
+    The step from level i moves the state by ``schedule.weights[i]`` times the prediction, so correcting the prediction
+    by ``correction / weight`` corrects the next state by ``correction``; under Euler steps this is Algorithm 1.
+    ``denoiser(z, t)`` takes the clip ``z [F, C, H, W]``; a host's video latents are brought to that layout and back
+    inside it. Forward and backward pass lie within one call, so what a host needs around both can enclose it.
+    Strength 0, and steps that are not guided, return the denoiser's own tensor.
+    """
+
+    denoiser: Denoiser
+    guidance: Guidance
+    schedule: GuidanceSchedule
+    on_guided: Callable[[Guided], None] | None = None
+
+    def __call__(self, z: Tensor, t: Tensor) -> Tensor:
+        step = self.schedule.step(t)
+        if not (self.guidance.strength and self.schedule.guided[step]):
+            return self.denoiser(z, t)
+        guided = guided_prediction(lambda z_t, time, _: self.denoiser(z_t, time), z, t, self.guidance)
+        if self.on_guided is not None:
+            self.on_guided(guided)
+        return guided.prediction - guided.correction / self.schedule.weights[step]
+
+
+def _per_frame(scale: Tensor, like: Tensor) -> Tensor:
+    return scale.to(like)[:, None, None, None]
