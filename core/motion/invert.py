@@ -20,7 +20,8 @@ def invert(
     """``g`` with ``g(q) = -flow(q + g(q))`` for ``flow [N, 2, H, W]``, by fixed point, and where that holds.
 
     Returns ``(g [N, 2, H, W], valid bool [N, H, W])``. The iteration converges where the field changes by less than
-    one pixel per pixel, and ends early when a round changes nothing any more; where several pixels move onto q it finds the one nearest ``start`` (default: no motion).
+    one pixel per pixel; where several pixels move onto q it finds the one nearest ``start`` (default: no motion). It
+    takes at most ``steps`` rounds, and ends when one changes nothing any more.
     ``valid`` is False where ``|g + flow(q + g)|`` exceeds ``tolerance`` pixels (folds, tears, what nothing moved onto)
     or the source lies outside the frame. ``report(done, total)`` is called after each field.
     """

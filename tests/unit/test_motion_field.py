@@ -1,5 +1,6 @@
 """MotionField against closed forms, on frames that are not square."""
 
+import importlib
 import math
 
 import pytest
@@ -176,6 +177,18 @@ def test_inverse_of_a_rotation_and_of_a_fold():
     tear[:, 0, :, W // 2 :] = 8  # the right half jumps away: nothing lands on eight columns
     _, valid = invert(tear)
     assert not valid[0, :, W // 2 + 1 : W // 2 + 7].any() and valid[0, :, W // 2 + 9 :].all()
+
+
+def test_an_inverse_that_has_settled_is_not_sought_further(monkeypatch):
+    module = importlib.import_module("aqueduct.core.motion.invert")
+    rounds = []
+    monkeypatch.setattr(module, "sample", lambda *given: rounds.append(given) or sample(*given))
+    flow = affine_step(rotation(0.01), (0, 0))[None]
+    soon, _ = invert(flow, steps=1000)
+    assert len(rounds) < 10
+    monkeypatch.setattr(module, "SETTLED", -1)
+    torch.testing.assert_close(soon, invert(flow)[0], atol=1e-4, rtol=0)
+    assert len(rounds) > 30
 
 
 def test_where_two_things_land_the_start_says_which():
