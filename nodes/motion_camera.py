@@ -40,7 +40,7 @@ class AqueductCameraMotion(io.ComfyNode):
                 io.Float.Input("zoom", default=1.2, min=0.01, max=100.0, step=0.01, round=False, tooltip=(
                     "Factor at the end: above 1 closer, below 1 further away. It grows evenly"
                 )),
-                io.Float.Input("roll", default=0.0, min=-3600.0, max=3600.0, step=1.0, tooltip=(
+                io.Float.Input("roll", default=0.0, min=-3600.0, max=3600.0, step=0.5, tooltip=(
                     "Degrees at the end; above 0 the camera turns clockwise, and the content counterclockwise"
                 )),
                 io.Combo.Input("ease", options=list(EASES), default="in-out", tooltip=(
@@ -101,7 +101,10 @@ def read_keyframes(text: str) -> list[Keyframe]:
         raise ValueError(f"keyframes: {problem.msg} in line {problem.lineno}, column {problem.colno}") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError('keyframes: expected a list like [{"time": 0}, {"time": 1, "zoom": 1.3}]')
-    return [_keyframe(number, entry) for number, entry in enumerate(entries, start=1)]
+    keys = [_keyframe(number, entry) for number, entry in enumerate(entries, start=1)]
+    if len(keys) == 1 and keys[0] != Keyframe(keys[0].time, ease=keys[0].ease):
+        raise ValueError('keyframe 1 is the only one: the camera stays there; start from another, such as {"time": 0}')
+    return keys
 
 
 def _keyframe(number: int, entry: dict) -> Keyframe:

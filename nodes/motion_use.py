@@ -25,7 +25,7 @@ WARPS = {
 def alphas() -> list:
     return [
         io.Float.Input("alpha1", default=ALPHA1, min=0.0, max=10.0, step=0.005, round=False, tooltip=ALPHA1_TOOLTIP),
-        io.Float.Input("alpha2", default=ALPHA2, min=0.0, max=1e4, step=0.1, round=False, tooltip=ALPHA2_TOOLTIP),
+        io.Float.Input("alpha2", default=ALPHA2, min=0.0, max=1e4, step=0.005, round=False, tooltip=ALPHA2_TOOLTIP),
     ]
 
 
@@ -100,7 +100,9 @@ def _between(
 
 def _warp(clip: torch.Tensor, flows: torch.Tensor, pairs: list[tuple[int, int]], motion: MotionField) -> torch.Tensor:
     if len(clip) != motion.frames:
-        raise ValueError(f"the motion has {motion.frames} frames, the clip {len(clip)}: give one per frame")
+        one, pace = len(clip) == 1, (len(clip) - 1) / motion.steps
+        way = "AqueductAdvect moves a single image" if one else f"or slow it down by {pace:.4g} (AqueductComposeMotion)"
+        raise ValueError(f"the motion has {motion.frames} frames, the clip {len(clip)}: give one per frame; {way}")
     return warp(clip[[taken for taken, _ in pairs]], flows.to(clip.device))
 
 

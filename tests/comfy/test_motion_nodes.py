@@ -227,7 +227,7 @@ def test_what_cannot_be_says_so_and_names_both_sides(comfy):
     refuse("two frames", "AqueductOpticalFlow", images=torch.rand(1, 64, 64, 3))
     refuse("not finite", "AqueductOpticalFlow", images=torch.full((2, 64, 64, 3), float("nan")))
     refuse("nothing to warp", "AqueductWarp", motion=still)
-    refuse("4 frames, the clip 2", "AqueductWarp", motion=still, images=torch.zeros(2, H, W, 3))
+    refuse("4 frames, the clip 2.*by 0.3333", "AqueductWarp", motion=still, images=torch.zeros(2, H, W, 3))
     refuse("20 x 30 pixels, the flow 56 x 40.*Resize", "AqueductWarp", motion=still, images=torch.zeros(4, 30, 20, 3))
     refuse("set apart below", "AqueductWarp", motion=still, images=torch.zeros(4, H, W, 3), apart=4)
     refuse("one clip", "AqueductWarp", motion=still, latent={"samples": torch.zeros(2, 4, FRAMES, H, W)})

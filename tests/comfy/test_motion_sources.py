@@ -177,6 +177,7 @@ def test_bad_drawings_cameras_and_compositions_say_what_is_wrong(comfy):
     refuse("line 1", "AqueductCameraMotion", keyframes="[{]")
     refuse("in order", "AqueductCameraMotion", keyframes='[{"time": 1}, {"time": 0}]')
     refuse("cycles", "AqueductCameraMotion", frames=5, shake=2.0, shake_cycles=40.0)
+    refuse("the only one", "AqueductCameraMotion", keyframes='[{"time": 1, "zoom": 1.3}]')
     refuse("needs other", "AqueductComposeMotion", motion=constant(1, 0), operation="sum")
     refuse("needs mask", "AqueductComposeMotion", motion=constant(1, 0), operation="mask")
     refuse("4 frames, .* 6", "AqueductComposeMotion", motion=constant(1, 0), other=constant(1, 0, 6), operation="sum")
