@@ -21,13 +21,13 @@ def next_output(prefix: str, suffix: str, width: int, height: int) -> Path:
 def saved(endings: tuple[str, ...], in_series: str) -> list[str]:
     """Names under input and output with one of ``endings``, newest first; output ones end in ` [output]`.
 
-    Several files of the ending ``in_series`` in one folder are listed as that folder.
+    Several numbered files of the ending ``in_series`` in one folder are listed as that folder.
     """
     found = {}
     for mark, root in ROOTS.items():
         for folder, _, files in os.walk(root()):
             names = [name for name in files if name.endswith(endings)]
-            series = [name for name in names if name.endswith(in_series)]
+            series = [name for name in names if name.endswith(in_series) and Path(name).stem[-1:].isdigit()]
             entries = [name for name in names if name not in series] + [""] if len(series) > 1 else names
             for path in (Path(folder, name) for name in entries):
                 with suppress(FileNotFoundError):  # removed since, or a link to what is no more

@@ -182,6 +182,23 @@ def test_a_changed_file_is_loaded_anew(comfy):
     assert load.fingerprint_inputs(file=None) != load.fingerprint_inputs(file=None)  # a name handed in: unknown yet
 
 
+def test_single_fields_are_listed_each_and_a_series_as_its_folder(comfy):
+    from pathlib import Path
+
+    import folder_paths
+
+    from aqueduct.core.motion.flow_files import write_flo
+    from aqueduct.nodes._comfy.places import saved
+
+    for name in ("left.flo", "right.flo", "clip/frame_1.flo", "clip/frame_2.flo"):
+        path = Path(folder_paths.get_input_directory(), "fields", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_flo(path, torch.zeros(2, 3, 4))
+    listed = {name for name in saved((".flo",), ".flo") if name.startswith("fields")}
+    assert listed == {"fields/left.flo", "fields/right.flo", "fields/clip"}
+    assert all(run_one("AqueductLoadMotion", file=name).size == (3, 4) for name in listed)
+
+
 def test_only_what_lies_in_the_folders_is_listed_and_read(comfy, tmp_path):
     from pathlib import Path
 
