@@ -1,0 +1,122 @@
+"""The band-limited field on an oversampled lattice, read between its points with a short window.
+
+A field whose frequencies end at B is determined by its values at steps of pi / B. With steps half as long, and
+amplitudes divided by a window's Fourier transform beforehand, the window-weighted sum over a few neighbouring points
+gives the field anywhere. The cost of a point no longer depends on the number of waves.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .direct import direct
+from .gridding import lattice_values
+from .waves import Waves
+from .window import OVERSAMPLING, Window
+
+WIDTH = 6  # of the window, in lattice steps: a relative error of 8e-6
+MARGIN = 1 / 8  # of the unit square's side: how far the tile of the frame reaches beyond it
+LARGEST_TILE = 1300  # lattice steps a side, which bounds the memory that making a tile takes
+AROUND = 4  # frames in each direction that tiles may cover; the plane beyond is summed directly
+POINTS_AT_ONCE = 1 << 14  # on the CPU, where temporaries should stay in the cache
+TABLE_BYTES = 64 << 20  # a table that holds whole rows of taps may take this much
+CACHE_BYTES = 512 << 20  # tiles kept
+
+
+class Lattice:
+    """The waves on lattice tiles, each made when a point first falls on it, and at most ``CACHE_BYTES`` of them kept.
+
+    The tiles are fixed parts of the plane, so that a point's value does not depend on which other points are asked for.
+    """
+
+    def __init__(self, waves: Waves, width: int = WIDTH):
+        self.waves, self.window = waves, Window(width)
+        self.per_unit = tuple(OVERSAMPLING * bound / math.pi for bound in waves.box)  # lattice steps, (x, y)
+        self.first = tuple(-math.floor(MARGIN * count) - width for count in self.per_unit)
+        self.tile = tuple(
+            min(math.ceil((1 + MARGIN) * count) - first, LARGEST_TILE)
+            for count, first in zip(self.per_unit, self.first, strict=True)
+        )
+        self.reach = tuple(
+            AROUND * math.ceil(count / size) for count, size in zip(self.per_unit, self.tile, strict=True)
+        )
+        self._tables: dict[tuple[int, int, str], Tensor] = {}
+
+    @torch.no_grad()
+    def evaluate(self, points: Tensor) -> Tensor:
+        """``[N, 2] -> float32 [N, channels]``."""
+        if not len(points):
+            return points.new_empty(0, self.waves.channels, dtype=torch.float32)
+        size = POINTS_AT_ONCE if points.device.type == "cpu" else len(points)
+        return torch.cat([self._evaluate(part) for part in points.split(size)])
+
+    def _evaluate(self, points: Tensor) -> Tensor:
+        place = points.T.double().contiguous() * self._column(self.per_unit, points)
+        first = torch.ceil(place - self.window.width / 2)  # of the points the window reaches
+        shares = (first + self.window.width / 2 - place).float()
+        size = self._column(self.tile, points)
+        local = first - self._column(self.first, points)
+        tiles = torch.floor(local / size)
+        local = (local - tiles * size).int()
+        low, high = torch.aminmax(tiles, dim=1, keepdim=True)
+        if bool(((low == high) & (low.abs() <= self._column(self.reach, points))).all()):
+            return self._gather(tuple(low[:, 0].int().tolist()), local, shares)
+        return self._over_tiles(points, tiles, local, shares)
+
+    def _over_tiles(self, points: Tensor, tiles: Tensor, local: Tensor, shares: Tensor) -> Tensor:
+        result = points.new_empty(len(points), self.waves.channels, dtype=torch.float32)
+        far = (tiles.abs() > self._column(self.reach, points)).any(0)
+        if far.any():
+            result[far] = direct(self.waves, points[far]).float()
+        for tile in torch.unique(tiles[:, ~far], dim=1).T:
+            here = (tiles == tile[:, None]).all(0).nonzero()[:, 0]
+            result[here] = self._gather(tuple(tile.int().tolist()), local[:, here], shares[:, here])
+        return result
+
+    def _gather(self, tile: tuple[int, int], local: Tensor, shares: Tensor) -> Tensor:
+        """Values from one tile: ``local`` int ``[2, N]`` first lattice points, ``shares`` as `Window.taps` takes them.
+
+        A table row holds the taps along x, where they fit: one read instead of ``W``.
+        """
+        width, channels = self.window.width, self.waves.channels
+        along_x, along_y = self.window.taps(shares).unbind(1)  # [W, N]
+        table, columns = self._table(tile, local.device)
+        steps = torch.arange(width, device=local.device, dtype=torch.int32)
+        rows = (local[1] * columns + local[0])[:, None] + steps * columns
+        if table.shape[1] == channels:
+            both = (along_y[:, None] * along_x).flatten(0, 1).T.contiguous()
+            return F.embedding_bag((rows[..., None] + steps).flatten(1), table, mode="sum", per_sample_weights=both)
+        summed = F.embedding_bag(rows, table, mode="sum", per_sample_weights=along_y.T.contiguous())
+        return torch.bmm(along_x.T[:, None], summed.view(-1, width, channels))[:, 0]
+
+    def _table(self, tile: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
+        key = (*tile, str(device))
+        if key not in self._tables:
+            table = self._rows(self.nodes(tile), device).to(device)
+            while self._tables and (len(self._tables) + 1) * table.nbytes > CACHE_BYTES:
+                self._tables.pop(next(iter(self._tables)))
+            self._tables[key] = table
+        packed = self._tables[key].shape[1] > self.waves.channels
+        return self._tables[key], self.tile[0] + (0 if packed else self.window.width - 1)
+
+    def _rows(self, nodes: Tensor, device: torch.device) -> Tensor:
+        width, channels = self.window.width, self.waves.channels
+        if device.type != "cpu" or nodes.nbytes * width > TABLE_BYTES:
+            return nodes.reshape(-1, channels)
+        return nodes.unfold(1, width, 1).transpose(-1, -2).reshape(-1, width * channels)
+
+    def nodes(self, tile: tuple[int, int]) -> Tensor:
+        """float32 ``[tile_y + W - 1, tile_x + W - 1, channels]``: what the window of a point of this tile can reach."""
+        step = tuple(1 / count for count in self.per_unit)
+        # The window's transform is divided out of the waves: theirs is then the sum that the window restores.
+        rolloff = self.window.transform(self.waves.frequencies * torch.tensor(step, dtype=torch.float64)).prod(1)
+        waves = Waves(self.waves.frequencies, self.waves.phases, self.waves.weights / rolloff[:, None], self.waves.box)
+        start = tuple(first + index * size for first, index, size in zip(self.first, tile, self.tile, strict=True))
+        size = tuple(count + self.window.width - 1 for count in self.tile)
+        return lattice_values(waves, self.window, start, size, step).movedim(0, -1).contiguous()
+
+    @staticmethod
+    def _column(pair: tuple[float, float], like: Tensor) -> Tensor:
+        return torch.tensor(pair, dtype=torch.float64, device=like.device)[:, None]
