@@ -84,14 +84,15 @@ def _between(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """For every (taken, onto): the flow on the grid of ``onto`` that says where to take from, and its validity.
 
-    Frames further apart pass the cycle test over the whole way too: what moves slowly passes it in every step.
+    Frames further apart pass the cycle test over the whole way too, with alpha2 for each step of it (as `advect` does):
+    what moves slowly passes it in every step.
     """
     report = reporter()
     flows, valid = [], []
     for done, (taken, onto) in enumerate(pairs, start=1):
         flow, ok = motion.between_valid(onto, taken)
         if abs(taken - onto) > 1:
-            ok = ok & cycle_mask(flow[None], motion.between(taken, onto)[None], alpha1, alpha2)[0]
+            ok = ok & cycle_mask(flow[None], motion.between(taken, onto)[None], alpha1, alpha2 * abs(onto - taken))[0]
         flows.append(flow)
         valid.append(ok)
         report(done, len(pairs))

@@ -25,7 +25,8 @@ def advect(
     is interpolated twice. Returns ``(clip [F, C, H, W], never_seen bool [F, H, W])``. A pixel was never seen when its
     path leaves the frame (half a pixel beyond the outermost centres) or meets an invalid vector, when a step fails the
     cycle test, or when the whole way back and forth does: motion slower than sqrt(alpha2) pixels a frame uncovers
-    things too, and only the whole way shows it.
+    things too, and only the whole way shows it. Over t steps the way may miss by ``alpha2 t``, as independent errors of
+    the steps add up; so motion of v pixels a frame is noticed after alpha2 / v^2 frames.
     Costs F^2 / 2 warps. ``report(done, total)`` is called after each frame.
     Raises ValueError when the sizes differ or the motion has no backward fields.
     """
@@ -44,7 +45,7 @@ def advect(
         back = Path(motion, BORDER)
         for step in range(t - 1, -1, -1):
             back.follow(step, back=True)
-        returns = cycle_mask(back.displacement()[None], onward.displacement()[None], alpha1, alpha2, BORDER)
+        returns = cycle_mask(back.displacement()[None], onward.displacement()[None], alpha1, alpha2 * t, BORDER)
         clip[t] = sample(source, back.points)[0].to(frame.dtype)
         unseen[t] = ~(back.valid & returns)[0]
         if report is not None:

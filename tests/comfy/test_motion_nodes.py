@@ -260,6 +260,18 @@ def test_missing_raft_weights_name_file_origin_and_folder(comfy, variant):
     assert "raft_" in text and "https://download.pytorch.org/models/" in text and "optical_flow" in text
 
 
+def test_a_foreign_file_under_rafts_name_is_refused(comfy, tmp_path, monkeypatch):
+    import folder_paths
+    from safetensors.torch import save_file
+
+    from aqueduct.core.motion.estimators import RELEASES
+
+    name = RELEASES["raft-large"].file.replace(".pth", ".safetensors")
+    save_file({"module.fnet.conv1.weight": torch.zeros(3)}, tmp_path / name)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "optical_flow", ([str(tmp_path)], {".safetensors"}))
+    refuse(f"{name}.*RAFT", "AqueductOpticalFlow", images=moving_clip(1, 1, 2, 64, 72), estimator="raft-large")
+
+
 def test_raft_from_a_file_and_from_cores_socket_agree(comfy, tmp_path, monkeypatch):
     """Random weights in the published layout: what the file gives is what core's OPTICAL_FLOW gives."""
     import comfy.model_patcher

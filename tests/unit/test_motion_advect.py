@@ -92,6 +92,15 @@ def test_slow_motion_uncovers_too():
     assert unseen[-1, 9:15, 7:10].all() and not unseen[-1, :7].any()
 
 
+def test_errors_of_many_steps_are_no_uncovering():
+    """Forty steps whose way back misses by a random tenth of a pixel: together more than one step may miss by."""
+    generator = torch.Generator().manual_seed(3)
+    error = 0.1 * torch.randn(40, 2, 1, 1, generator=generator).expand(-1, -1, H, W)
+    forward = torch.zeros(40, 2, H, W)
+    _, unseen = advect(torch.rand(1, H, W, generator=generator), MotionField(forward, error.contiguous()))
+    assert not unseen[:, 4:-4, 4:-4].any()
+
+
 def test_a_breath_of_motion_keeps_the_border():
     field = 0.02 * torch.randn(6, 2, H, W, generator=torch.Generator().manual_seed(2))
     _, unseen = advect(torch.rand(1, H, W), MotionField(field, -field))
