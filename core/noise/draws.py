@@ -7,9 +7,12 @@ from torch import Tensor
 
 WORD = (1 << 64) - 1
 
+# What is drawn for: the first number of a purpose, so that no two uses of one seed are the same noise.
+FIRST, RESAMPLED, SECOND, FILLED, RENEWED = range(5)
+
 
 def derived_seed(seed: int, *purpose: int) -> int:
-    """A 64-bit seed for ``purpose``, e.g. a frame's number. Neighbouring seeds and purposes share nothing.
+    """A 64-bit seed for ``purpose``, e.g. ``FILLED, frame``. Neighbouring seeds and purposes share nothing.
 
     ``seed + frame`` would: seed 1 would begin with the second frame of seed 0. Mixing: splitmix64 (Steele, Lea and
     Flood 2014), once for each number.

@@ -45,7 +45,7 @@ class NoiseStatistics:
     @property
     def mean_band(self) -> float:
         """Four standard deviations of the mean of one frame of white noise."""
-        return SIGMAS / self.values ** 0.5
+        return SIGMAS / self.values**0.5
 
     @property
     def std_band(self) -> float:

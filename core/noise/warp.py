@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..motion.field import MotionField
 from .corners import read, read_nearest
-from .draws import derived_seed, drawn
+from .draws import RESAMPLED, derived_seed, drawn
 from .field import GaussianField
 from .maps import composed_maps
 from .white import white_frames
@@ -31,9 +31,9 @@ def resample(source: Source, motion: MotionField, seed: int) -> Iterator[Tensor]
     yield _first_frame(source, motion)
     for frame in range(1, motion.frames):
         if isinstance(source, Tensor):
-            yield drawn(source.shape, seed, frame).to(source)
+            yield drawn(source.shape, seed, RESAMPLED, frame).to(source)
         else:
-            yield source.redrawn(derived_seed(seed, frame)).grid(*motion.size, device=motion.device)
+            yield _redrawn(source, derived_seed(seed, RESAMPLED, frame)).grid(*motion.size, device=motion.device)
 
 
 def nearest(source: Source, motion: MotionField, seed: int) -> Iterator[Tensor]:
@@ -130,6 +130,11 @@ def warp_noise(
 
 def _first_frame(source: Source, motion: MotionField) -> Tensor:
     return source if isinstance(source, Tensor) else source.grid(*motion.size, device=motion.device)
+
+
+def _redrawn(field: GaussianField, seed: int) -> GaussianField:
+    law = (field.channels, field.length_scale, field.features, field.truncation)
+    return GaussianField(seed, *law, lambda truncation: field.spectrum)
 
 
 def _read_frames(source: Source, motion: MotionField, how: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Tensor]:

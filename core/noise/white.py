@@ -51,7 +51,7 @@ from ..motion.advect import BORDER
 from ..motion.field import MotionField
 from ..motion.sampling import inside, pixel_grid
 from .corners import corners
-from .draws import drawn
+from .draws import FILLED, SECOND, drawn
 from .maps import seen_maps
 
 FLATNESS = 8  # m: 88 % of the variance is kept from S = 1/8 up; more costs more products with S
@@ -66,13 +66,13 @@ def white_frames(noise: Tensor, motion: MotionField, seed: int) -> Iterator[Tens
     """
     motion = motion.to(noise.device).bidirectional().checked(margin=BORDER)
     grid = pixel_grid(*motion.size, motion.device, motion.forward.dtype)
-    second = drawn(noise.shape, seed, 0).to(noise)
+    second = drawn(noise.shape, seed, SECOND).to(noise)
     for frame, (points, seen) in enumerate(seen_maps(motion)):
         if frame == 0:
             yield noise
             continue
         step = Transport(grid + motion.backward[frame - 1], motion.backward_valid[frame - 1])
-        second = step.carry(second, drawn(noise.shape, seed, frame).to(noise))
+        second = step.carry(second, drawn(noise.shape, seed, FILLED, frame).to(noise))
         yield Transport(points, seen).carry(noise, second)
 
 

@@ -86,6 +86,15 @@ def test_resampled_frames_are_independent():
     assert together.fill_diagonal_(0).abs().max() < 4.6 / frames.shape[1] ** 0.5  # 55 pairs: error under 3e-4
 
 
+def test_a_resampled_field_is_another_one_of_the_same_law():
+    source = field(4)
+    clip = warp_noise(source, still(3, H, W), "resample", seed=1)
+    assert not torch.equal(clip[1], clip[2])
+    neighbours = [(frame[..., 1:] * frame[..., :-1]).mean() / frame.square().mean() for frame in clip]
+    assert min(neighbours) > 0.2 and abs(neighbours[0] - neighbours[1]) < 0.15  # as smooth as the first
+    assert abs((clip[0] * clip[1]).mean()) < 0.2
+
+
 def test_seeds_are_mixed():
     seeds = {derived_seed(seed, frame) & 0xFFFFFFFF for seed in range(-50, 50) for frame in range(50)}
     assert len(seeds) > 5000 - 10  # what 32-bit generators see differs; 0.003 collisions are expected

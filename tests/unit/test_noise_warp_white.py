@@ -78,12 +78,21 @@ def test_it_is_the_nearest_white_noise_to_the_interpolated_one():
 # --- what is exact ----------------------------------------------------------------------------------------------------
 
 
-def test_contraction_sums_and_renormalises():
-    noise = white_noise((3, 16, 16), 1)
-    points = 2 * pixel_grid(16, 16) + 0.5
-    small = Transport(points, everywhere(points)).carry(noise, white_noise((3, 16, 16), 2))[:, :8, :8]
-    sums = noise.unflatten(2, (8, 2)).unflatten(1, (8, 2)).sum((2, 4))
-    torch.testing.assert_close(small, sums / 2, atol=1e-5, rtol=0)  # 4 sources: over sqrt(4)
+@pytest.mark.parametrize("by", [2, 3])
+def test_contraction_sums_and_renormalises(by):
+    """``by^2`` sources in a pixel: their sum over ``by``; also those that no bilinear reading touches."""
+    noise, size = white_noise((3, 12, 12), 1), 12 // by
+    points = by * pixel_grid(12, 12) + (by - 1) / 2
+    small = Transport(points, everywhere(points)).carry(noise, white_noise((3, 12, 12), 2))[:, :size, :size]
+    sums = noise.unflatten(2, (size, by)).unflatten(1, (size, by)).sum((2, 4))
+    torch.testing.assert_close(small, sums / by, atol=1e-5, rtol=0)
+
+
+def test_contraction_along_one_axis_sums_along_that_axis():
+    noise = white_noise((3, 12, 12), 1)
+    points = pixel_grid(12, 12) * torch.tensor([3.0, 1.0])[:, None, None] + torch.tensor([1.0, 0.0])[:, None, None]
+    small = Transport(points, everywhere(points)).carry(noise, white_noise((3, 12, 12), 2))[:, :, :4]
+    torch.testing.assert_close(small, noise.unflatten(2, (4, 3)).sum(3) / 3**0.5, atol=1e-5, rtol=0)
 
 
 def test_expansion_shares_the_value_out_and_adds_what_is_unknown():
