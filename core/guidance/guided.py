@@ -42,7 +42,7 @@ def full(denoiser: Denoiser, z: Tensor, t: Tensor) -> tuple[Tensor, Pull]:
 
     def pull(v: Tensor) -> Tensor:
         with torch.inference_mode(False):
-            return torch.autograd.grad(prediction, entering, v.to(prediction.dtype).clone())[0]
+            return torch.autograd.grad(prediction, entering, v.to(prediction.dtype))[0]
 
     return prediction.detach(), pull
 
@@ -122,7 +122,8 @@ def guided_prediction(
 
     ``denoiser(z[part], t, part)`` is asked for ``size`` frames at a time, in order; later chunks are compared with the
     predictions of earlier ones, so the result does not depend on it. When memory runs out the chunk is halved and
-    ``on_halve(size)`` told. None: all frames in one call, never halved, for networks that couple frames.
+    ``on_halve(size)`` told. None: all frames in one call, never halved, for networks that couple frames; there each
+    frame's correction is the slope of all errors, each over its own root, in that frame.
 
     Raises ValueError when motion and clip differ in length or size.
     """

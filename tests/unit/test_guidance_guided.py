@@ -10,6 +10,7 @@ from aqueduct.core.guidance import (
     Guidance,
     GuidanceSchedule,
     GuidedDenoiser,
+    equivariance_error,
     euler_schedule,
     full,
     guided_prediction,
@@ -69,6 +70,21 @@ def test_full_mode_is_lambda_over_root_e_times_finite_differences(frame):
         slope = (ends[0] - ends[1]) / 2e-5
         expected = 0.8 / math.sqrt(error) * slope
         assert found.correction[(frame, *place)].item() == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_full_mode_through_a_network_that_couples_frames():
+    """A video model's frame 0 has no error of its own, but moves the others': sum_j (lambda/sqrt(e_j)) grad e_j."""
+    net, motion, z = PlaceNet(), sub_pixel_motion(), state().requires_grad_()
+
+    def video(u, t, part=None):
+        return net(u, t) + 0.5 * torch.tanh(net(u, t)).flip(0)
+
+    h = video(z, SIGMA)
+    errors = equivariance_error(h[1:], h[:-1].detach(), motion.forward)
+    (slope,) = torch.autograd.grad(2 * 0.8 * errors.sqrt().sum(), z)
+    found = guided_prediction(video, z.detach(), SIGMA, Guidance(previous_frame(motion), 0.8))
+    torch.testing.assert_close(found.correction, slope)
+    assert found.correction[0].any()
 
 
 def test_x0_mode_is_the_gradient_in_the_prediction():
@@ -176,11 +192,11 @@ def test_chunks_do_not_change_the_result():
 def test_inference_mode_around_everything():
     """As in a host that runs its nodes under it: only the network's weights are the caller's affair."""
     net, motion, z = PlaceNet(), sub_pixel_motion(), state()
-    expected = guided_prediction(lambda u, t, _: net(u, t), z, SIGMA, Guidance(previous_frame(motion)))
+    scaled = lambda u, t, _: net(u, t) * t  # noqa: E731  saves t itself for the backward pass
+    expected = guided_prediction(scaled, z, SIGMA, Guidance(previous_frame(motion)))
     with torch.inference_mode():
         inside = MotionField(motion.forward.clone())
         sigma = SIGMA.clone()
-        scaled = lambda u, t, _: net(u, t) * (t / t)  # noqa: E731  saves t for the backward pass
         found = guided_prediction(scaled, z.clone(), sigma, Guidance(previous_frame(inside)))
         clip = sample_warped_diffusion(scaled, z.clone(), levels(3), Guidance(previous_frame(inside)))
     assert torch.equal(found.correction, expected.correction)
