@@ -30,14 +30,14 @@ class AqueductCameraMotion(io.ComfyNode):
                 io.Int.Input("frames", default=25, min=2, max=10_000, tooltip="Length of the motion, frames"),
                 io.Int.Input("width", default=512, min=1, max=16384, tooltip="Pixels; an image's size comes first"),
                 io.Int.Input("height", default=512, min=1, max=16384, tooltip="Pixels; an image's size comes first"),
-                io.Float.Input("pan_x", default=0.0, min=-10.0, max=10.0, step=0.01, round=False, tooltip=(
+                io.Float.Input("pan_x", default=0.0, min=-10.0, max=10.0, step=0.001, round=False, tooltip=(
                     "Where the camera looks at the end, shares of the picture's width; above 0 it goes right, and the "
                     "content left"
                 )),
-                io.Float.Input("pan_y", default=0.0, min=-10.0, max=10.0, step=0.01, round=False, tooltip=(
+                io.Float.Input("pan_y", default=0.0, min=-10.0, max=10.0, step=0.001, round=False, tooltip=(
                     "The same, shares of the height; above 0 it goes down, and the content up"
                 )),
-                io.Float.Input("zoom", default=1.2, min=0.01, max=100.0, step=0.01, round=False, tooltip=(
+                io.Float.Input("zoom", default=1.2, min=0.01, max=100.0, step=0.001, round=False, tooltip=(
                     "Factor at the end: above 1 closer, below 1 further away. It grows evenly"
                 )),
                 io.Float.Input("roll", default=0.0, min=-3600.0, max=3600.0, step=0.5, tooltip=(
@@ -46,10 +46,10 @@ class AqueductCameraMotion(io.ComfyNode):
                 io.Combo.Input("ease", options=list(EASES), default="in-out", tooltip=(
                     "How it starts and stops: linear, in (starts slowly), out (ends slowly), in-out"
                 )),
-                io.Float.Input("centre_x", default=0.5, min=-10.0, max=10.0, step=0.01, round=False, tooltip=(
+                io.Float.Input("centre_x", default=0.5, min=-10.0, max=10.0, step=0.001, round=False, tooltip=(
                     "Point that zoom and roll leave where it is, shares of the width from the left edge"
                 )),
-                io.Float.Input("centre_y", default=0.5, min=-10.0, max=10.0, step=0.01, round=False, tooltip=(
+                io.Float.Input("centre_y", default=0.5, min=-10.0, max=10.0, step=0.001, round=False, tooltip=(
                     "The same, shares of the height from the top edge"
                 )),
                 io.Float.Input("shake", default=0.0, min=0.0, max=1e4, step=0.5, tooltip=(

@@ -21,6 +21,7 @@ RADIUS_TOOLTIP = (
     "How far a track reaches, pixels; 0 takes the densifier's own (64; edge-aware: 4 times the longer side). gaussian, "
     "rigid: 1 standard deviation. nearest: the disc. edge-aware: where no edge stops it. Not read by thin-plate"
 )
+SOME_SIZE = (512, 512)  # to read a text before the image is there: what is wrong with it does not depend on the size
 
 
 class AqueductMotionFromTracks(io.ComfyNode):
@@ -49,7 +50,7 @@ class AqueductMotionFromTracks(io.ComfyNode):
                 )),
                 io.String.Input("track_json", default="", multiline=True, tooltip=(
                     "In place of tracks: coordinates as KJNodes, WanVideo and ATI write them, one track or many, in "
-                    "pixels, or the track editor's document"
+                    "pixels, or the track editor's document. ATI's 121 points are 121 frames, unless set below"
                 )),
                 io.Combo.Input("densifier", options=list(DENSIFIERS), default="gaussian", tooltip=DENSIFIER_TOOLTIP),
                 io.Int.Input("frames", default=0, min=0, max=10_000, tooltip=(
@@ -58,7 +59,7 @@ class AqueductMotionFromTracks(io.ComfyNode):
                 io.Int.Input("width", default=512, min=1, max=16384, tooltip="Pixels; an image's size comes first"),
                 io.Int.Input("height", default=512, min=1, max=16384, tooltip="Pixels; an image's size comes first"),
                 io.Float.Input("radius", default=0.0, min=0.0, max=1e5, step=1.0, tooltip=RADIUS_TOOLTIP),
-                io.Float.Input("smoothing", default=1e-3, min=0.0, max=1e3, step=1e-3, round=False, tooltip=(
+                io.Float.Input("smoothing", default=1e-3, min=0.0, max=1e3, step=1e-4, round=False, tooltip=(
                     "How far the field may miss the tracks, no unit: 0 meets them, 0.001 nearly, more calms tracks "
                     "that contradict each other. Not read by nearest"
                 )),
@@ -73,6 +74,16 @@ class AqueductMotionFromTracks(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, track_json):
+        """Say what is wrong with a text on the node, before anything runs; a wired one comes later."""
+        try:
+            if track_json and track_json.strip():
+                parse_tracks(track_json, SOME_SIZE, frames=2)
+        except ValueError as problem:
+            return str(problem)
+        return True
+
+    @classmethod
     def execute(
         cls, track_json, densifier, frames, width, height, image=None, tracks=None, pinned=None, flow=None, **settings
     ):  # fmt: skip
@@ -81,6 +92,8 @@ class AqueductMotionFromTracks(io.ComfyNode):
         )
         if flow is not None:
             return io.NodeOutput(motion_from_flow(flow).bidirectional(reporter()))
+        if pinned is not None and len(mask_frames(pinned)) > 1:
+            raise ValueError(f"pinned is one mask for the whole clip, got {len(pinned)}: wire a single one")
         picture = None if image is None else to_clip(image[:1])[0]
         size = (height, width) if picture is None else tuple(picture.shape[-2:])
         found = _tracks(tracks, track_json, size, frames)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from ..core.motion import MotionField, advect, cycle_mask, warp
 from ..core.motion.cycle import ALPHA1, ALPHA2
 from ..core.plots.motion import motion_energy
-from ._comfy.images import latent_frames, like_latent, to_clip, to_image, to_mask
+from ._comfy.images import latent_frames, like_latent, to_image, to_mask, with_alpha
 from ._comfy.progress import reporter
 from ._comfy.schema import CATEGORY, MOTION, Schema, blocked
 
@@ -73,7 +73,7 @@ class AqueductWarp(io.ComfyNode):
         flows, valid = _between(motion.bidirectional(reporter()).checked(alpha1, alpha2), pairs, alpha1, alpha2)
         warped = blocked("AqueductWarp: no images were wired in"), blocked("AqueductWarp: no latent was wired in")
         if images is not None:
-            warped = to_image(_warp(to_clip(images), flows, pairs, motion)), warped[1]
+            warped = to_image(_warp(with_alpha(images), flows, pairs, motion)), warped[1]
         if latent is not None:
             warped = warped[0], like_latent(_warp(latent_frames(latent), flows, pairs, motion), latent)
         return io.NodeOutput(*warped, to_mask(valid))
@@ -130,7 +130,7 @@ class AqueductAdvect(io.ComfyNode):
     @classmethod
     def execute(cls, image, motion, alpha1, alpha2):
         motion = motion.bidirectional(reporter())
-        clip, unseen = advect(to_clip(image[:1])[0], motion, alpha1, alpha2, reporter())
+        clip, unseen = advect(with_alpha(image[:1])[0], motion, alpha1, alpha2, reporter())
         return io.NodeOutput(to_image(clip), to_mask(unseen))
 
 

@@ -25,7 +25,7 @@ class AqueductTrackEditor(io.ComfyNode):
                     "The image to draw over; its first frame gives the size in pixels. Shown as soon as it is wired "
                     "if it comes from a file, otherwise after the first run"
                 )),
-                io.Int.Input("frames", default=25, min=1, max=10_000, tooltip=(
+                io.Int.Input("frames", default=25, min=2, max=10_000, tooltip=(
                     "Length of the motion, in frames. Timing is kept as shares of the clip, so this may change later"
                 )),
                 TracksDocument.Input("document", default=TrackDocument().to_json(), socketless=True, tooltip=(

@@ -10,6 +10,13 @@ def to_clip(images: Tensor) -> Tensor:
     return images[..., :3].float().movedim(-1, 1).expand(-1, 3, -1, -1).contiguous()
 
 
+def with_alpha(images: Tensor) -> Tensor:
+    """IMAGE ``[F, H, W, C]`` -> float32 ``[F, C, H, W]`` with the channels it has: what moves keeps alpha."""
+    if images.dim() != 4:
+        raise ValueError(f"expected IMAGE [frames, height, width, channels], got {list(images.shape)}")
+    return images.float().movedim(-1, 1).contiguous()
+
+
 def to_image(clip: Tensor) -> Tensor:
     """``[F, C, H, W]`` -> IMAGE ``[F, H, W, C]`` on the CPU."""
     return clip.movedim(1, -1).contiguous().cpu()

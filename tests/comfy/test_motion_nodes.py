@@ -90,6 +90,14 @@ def test_advect_moves_the_image_and_marks_what_it_never_showed(comfy):
         torch.testing.assert_close(images[t, :, 4 * t :], clip[t, :, 4 * t :], atol=1e-4, rtol=0)
 
 
+def test_what_moves_keeps_its_alpha(comfy):
+    sprite = torch.rand(FRAMES, H, W, 4, generator=torch.Generator().manual_seed(0))
+    images, _ = run("AqueductAdvect", image=sprite, motion=constant(4, 0))
+    torch.testing.assert_close(images[1, :, 4:, 3], sprite[0, :, :-4, 3], atol=1e-4, rtol=0)
+    warped, *_ = run("AqueductWarp", images=sprite, motion=constant(4, 0))
+    torch.testing.assert_close(warped[0, :, :-4, 3], sprite[1, :, 4:, 3], atol=1e-4, rtol=0)
+
+
 def test_cycle_mask_tells_both_directions_apart(comfy):
     forward, backward = torch.zeros(2, 1, 2, H, W)
     forward[0, 0, 10:20, 10:20] = 8

@@ -185,6 +185,20 @@ def test_bad_drawings_cameras_and_compositions_say_what_is_wrong(comfy):
     refuse("1, 2, 3", "AqueductComposeMotion", motion=constant(1, 0), operation="loop", amount=1.5)
 
 
+def test_one_mask_pins_a_clip(comfy):
+    tracks, _, _ = edited(STRAIGHT)
+    refuse("got 2", "AqueductMotionFromTracks", image=PHOTO, tracks=tracks, pinned=torch.zeros(2, H, W))
+
+
+def test_bad_text_is_refused_before_the_run(comfy):
+    from aqueduct.tests.comfy.graph import node_class
+
+    check = node_class("AqueductMotionFromTracks").validate_inputs
+    assert check("") is True and check(None) is True and check(drawing(STRAIGHT)) is True
+    assert check("[{'x': 1, 'y': 2}, {'x': 3, 'y': 2}]") is True
+    assert "line 1" in check("[{]") and "version" in check('{"version": 7}')
+
+
 def test_the_editor_refuses_a_bad_drawing_before_the_run(comfy):
     from aqueduct.tests.comfy.graph import node_class
 
