@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .waves import Waves
 
-CHUNK_BYTES = 1 << 20  # of the points x waves block: it should stay in the cache
+CPU_BYTES, GPU_BYTES = 1 << 20, 1 << 26  # of the points x waves block; on the CPU it should stay in the cache
 
 
 @torch.no_grad()
@@ -28,5 +28,6 @@ def direct(waves: Waves, points: Tensor, dtype: torch.dtype = torch.float64) -> 
 
 
 def _blocks(rows: Tensor, waves: int) -> tuple[range, tuple[Tensor, ...]]:
-    size = max(1, CHUNK_BYTES // (waves * rows.element_size())) if rows.device.type == "cpu" else 4096
+    budget = CPU_BYTES if rows.device.type == "cpu" else GPU_BYTES
+    size = max(1, budget // (waves * rows.element_size()))
     return range(0, len(rows), size), rows.split(size) if len(rows) else ()

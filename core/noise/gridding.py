@@ -31,7 +31,7 @@ def lattice_values(
     sign = torch.where(radians[0] < 0, -1.0, 1.0).double()
     bins = radians * sign * torch.tensor(length, dtype=torch.float64)[:, None] / (2 * math.pi)
     spectrum = _spread(bins, phases * sign, waves.weights, window, length[1])
-    return _transformed(spectrum, window, size, length)
+    return torch.cat([_transformed(channel, window, size, length) for channel in spectrum.split(1)])
 
 
 def fast_length(least: int) -> int:

@@ -9,9 +9,9 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .direct import direct
+from .gather import Reader
 from .gridding import lattice_values
 from .waves import Waves
 from .window import OVERSAMPLING, Window
@@ -21,7 +21,7 @@ MARGIN = 1 / 8  # of the unit square's side: how far the tile of the frame reach
 LARGEST_TILE = 1300  # lattice steps a side, which bounds the memory that making a tile takes
 AROUND = 4  # frames in each direction that tiles may cover; the plane beyond is summed directly
 POINTS_AT_ONCE = 1 << 14  # on the CPU, where temporaries should stay in the cache
-TABLE_BYTES = 64 << 20  # a table that holds whole rows of taps may take this much
+TABLE_BYTES = 64 << 20  # packed tables may take this much, others are a W-th of the size
 CACHE_BYTES = 512 << 20  # tiles kept
 
 
@@ -33,6 +33,7 @@ class Lattice:
 
     def __init__(self, waves: Waves, width: int = WIDTH):
         self.waves, self.window = waves, Window(width)
+        self.reader = Reader(self.window, waves.channels)
         self.per_unit = tuple(OVERSAMPLING * bound / math.pi for bound in waves.box)  # lattice steps, (x, y)
         self.first = tuple(-math.floor(MARGIN * count) - width for count in self.per_unit)
         self.tile = tuple(
@@ -62,7 +63,7 @@ class Lattice:
         local = (local - tiles * size).int()
         low, high = torch.aminmax(tiles, dim=1, keepdim=True)
         if bool(((low == high) & (low.abs() <= self._column(self.reach, points))).all()):
-            return self._gather(tuple(low[:, 0].int().tolist()), local, shares)
+            return self._read(tuple(low[:, 0].int().tolist()), local, shares)
         return self._over_tiles(points, tiles, local, shares)
 
     def _over_tiles(self, points: Tensor, tiles: Tensor, local: Tensor, shares: Tensor) -> Tensor:
@@ -72,40 +73,24 @@ class Lattice:
             result[far] = direct(self.waves, points[far]).float()
         for tile in torch.unique(tiles[:, ~far], dim=1).T:
             here = (tiles == tile[:, None]).all(0).nonzero()[:, 0]
-            result[here] = self._gather(tuple(tile.int().tolist()), local[:, here], shares[:, here])
+            result[here] = self._read(tuple(tile.int().tolist()), local[:, here], shares[:, here])
         return result
 
-    def _gather(self, tile: tuple[int, int], local: Tensor, shares: Tensor) -> Tensor:
-        """Values from one tile: ``local`` int ``[2, N]`` first lattice points, ``shares`` as `Window.taps` takes them.
+    def _read(self, tile: tuple[int, int], local: Tensor, shares: Tensor) -> Tensor:
+        table = self._table(tile, local.device)
+        packed = table.shape[1] > self.waves.channels
+        return self.reader(table, self.tile[0] + (0 if packed else self.window.width - 1), local, shares)
 
-        A table row holds the taps along x, where they fit: one read instead of ``W``.
-        """
-        width, channels = self.window.width, self.waves.channels
-        along_x, along_y = self.window.taps(shares).unbind(1)  # [W, N]
-        table, columns = self._table(tile, local.device)
-        steps = torch.arange(width, device=local.device, dtype=torch.int32)
-        rows = (local[1] * columns + local[0])[:, None] + steps * columns
-        if table.shape[1] == channels:
-            both = (along_y[:, None] * along_x).flatten(0, 1).T.contiguous()
-            return F.embedding_bag((rows[..., None] + steps).flatten(1), table, mode="sum", per_sample_weights=both)
-        summed = F.embedding_bag(rows, table, mode="sum", per_sample_weights=along_y.T.contiguous())
-        return torch.bmm(along_x.T[:, None], summed.view(-1, width, channels))[:, 0]
-
-    def _table(self, tile: tuple[int, int], device: torch.device) -> tuple[Tensor, int]:
+    def _table(self, tile: tuple[int, int], device: torch.device) -> Tensor:
         key = (*tile, str(device))
         if key not in self._tables:
-            table = self._rows(self.nodes(tile), device).to(device)
+            nodes = self.nodes(tile)
+            pack = device.type == "cpu" and nodes.nbytes * self.window.width <= TABLE_BYTES
+            table = self.reader.packed(nodes) if pack else nodes.flatten(0, 1).to(device)
             while self._tables and (len(self._tables) + 1) * table.nbytes > CACHE_BYTES:
                 self._tables.pop(next(iter(self._tables)))
             self._tables[key] = table
-        packed = self._tables[key].shape[1] > self.waves.channels
-        return self._tables[key], self.tile[0] + (0 if packed else self.window.width - 1)
-
-    def _rows(self, nodes: Tensor, device: torch.device) -> Tensor:
-        width, channels = self.window.width, self.waves.channels
-        if device.type != "cpu" or nodes.nbytes * width > TABLE_BYTES:
-            return nodes.reshape(-1, channels)
-        return nodes.unfold(1, width, 1).transpose(-1, -2).reshape(-1, width * channels)
+        return self._tables[key]
 
     def nodes(self, tile: tuple[int, int]) -> Tensor:
         """float32 ``[tile_y + W - 1, tile_x + W - 1, channels]``: what the window of a point of this tile can reach."""

@@ -145,6 +145,19 @@ def test_large_tables_without_rows_of_taps(monkeypatch):
     assert next(iter(field._lattice._tables.values())).shape[1] == 2
 
 
+def test_a_kernel_that_fails_costs_speed_and_a_warning_only(monkeypatch, caplog):
+    def broken(*arguments):
+        raise RuntimeError("no compiler")
+
+    points = scattered(500, 0, 1)
+    monkeypatch.setattr("aqueduct.core.noise.lattice.TABLE_BYTES", 0)  # the tables that kernels read
+    expected = GaussianField(7, 2, SCALE).evaluate(points)
+    monkeypatch.setattr("aqueduct.core.noise.gather.fused_kernel", lambda device: broken)
+    field = GaussianField(7, 2, SCALE)
+    assert torch.equal(field.evaluate(points), expected) and torch.equal(field.evaluate(points), expected)
+    assert [record.getMessage().endswith("(no compiler)") for record in caplog.records] == [True]
+
+
 @pytest.mark.parametrize("width", [3, 4, 5, 6, 7])
 def test_error_falls_tenfold_with_each_step_of_the_window(width):
     field = GaussianField(0, 4, SCALE)
