@@ -90,6 +90,7 @@ def test_a_resampled_field_is_another_one_of_the_same_law():
     source = field(4)
     clip = warp_noise(source, still(3, H, W), "resample", seed=1)
     assert not torch.equal(clip[1], clip[2])
+    assert not torch.equal(clip[2], warp_noise(source, still(3, H, W), "resample", seed=2)[1])
     neighbours = [(frame[..., 1:] * frame[..., :-1]).mean() / frame.square().mean() for frame in clip]
     assert min(neighbours) > 0.2 and abs(neighbours[0] - neighbours[1]) < 0.15  # as smooth as the first
     assert abs((clip[0] * clip[1]).mean()) < 0.2
