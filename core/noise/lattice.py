@@ -61,20 +61,25 @@ class Lattice:
         local = first - self._column(self.first, points)
         tiles = torch.floor(local / size)
         local = (local - tiles * size).int()
+        reach = self._column(self.reach, points)
         low, high = torch.aminmax(tiles, dim=1, keepdim=True)
-        if bool(((low == high) & (low.abs() <= self._column(self.reach, points))).all()):
+        if bool(((low == high) & (low.abs() <= reach)).all()):
             return self._read(tuple(low[:, 0].int().tolist()), local, shares)
-        return self._over_tiles(points, tiles, local, shares)
-
-    def _over_tiles(self, points: Tensor, tiles: Tensor, local: Tensor, shares: Tensor) -> Tensor:
         result = points.new_empty(len(points), self.waves.channels, dtype=torch.float32)
-        far = (tiles.abs() > self._column(self.reach, points)).any(0)
-        if far.any():
+        far = (tiles.abs() > reach).any(0).nonzero()[:, 0]
+        if len(far):
             result[far] = direct(self.waves, points[far]).float()
-        for tile in torch.unique(tiles[:, ~far], dim=1).T:
-            here = (tiles == tile[:, None]).all(0).nonzero()[:, 0]
-            result[here] = self._read(tuple(tile.int().tolist()), local[:, here], shares[:, here])
+        for tile in self._between(low.clamp(-reach, reach), high.clamp(-reach, reach)):
+            here = ((tiles[0] == tile[0]) & (tiles[1] == tile[1])).nonzero()[:, 0]
+            if len(here):
+                result[here] = self._read(tile, local[:, here], shares[:, here])
         return result
+
+    @staticmethod
+    def _between(low: Tensor, high: Tensor) -> list[tuple[int, int]]:
+        """The tiles (x, y) of a rectangle, corners included."""
+        (left, top), (right, bottom) = low[:, 0].int().tolist(), high[:, 0].int().tolist()
+        return [(x, y) for y in range(top, bottom + 1) for x in range(left, right + 1)]
 
     def _read(self, tile: tuple[int, int], local: Tensor, shares: Tensor) -> Tensor:
         table = self._table(tile, local.device)
