@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .direct import direct
+from .draws import derived_seed
 from .lattice import Lattice
 from .spectra import Spectrum, truncated_normal
 from .waves import FullRank, Waves, full_rank_waves, independent_waves
@@ -49,7 +50,8 @@ class GaussianField:
         _check(channels, self.length_scale, features, truncation)
         self.seed, self.channels, self.features, self.truncation = seed, channels, features, float(truncation)
         self.spectrum: Spectrum = spectrum(self.truncation)
-        generator = torch.Generator().manual_seed(seed)
+        # Mixed, because torch's generator on the CPU looks at the lower 32 bits of a seed alone.
+        generator = torch.Generator().manual_seed(derived_seed(seed))
         draw = full_rank_waves if isinstance(features, FullRank) else independent_waves
         self.waves: Waves = draw(generator, channels, features, self.spectrum, self.length_scale)
         self._lattice = Lattice(self.waves)

@@ -213,6 +213,12 @@ def test_same_seed_same_field_in_every_dtype(field):
     assert not torch.equal(GaussianField(12, 4, SCALE).evaluate(points), expected)
 
 
+def test_all_64_bits_of_a_seed_count():
+    point = torch.tensor([0.3, 0.4])
+    seeds = (0, 1, 1 << 32, 1 << 63, (1 << 64) - 1)
+    assert len({GaussianField(seed, 1, SCALE, 10).evaluate(point).item() for seed in seeds}) == len(seeds)
+
+
 def test_first_channels_do_not_depend_on_how_many_follow():
     few, many = (GaussianField(5, channels, SCALE, 100).reference(scattered(9, 0, 1)) for channels in (2, 6))
     torch.testing.assert_close(few, many[:, :2], atol=1e-12, rtol=0)
