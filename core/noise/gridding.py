@@ -9,7 +9,7 @@ from .waves import Waves
 from .window import OVERSAMPLING, Window
 
 BLOCK = 8192  # waves at a time: their window products take about 1 MB each
-FACTORS = (2, 3, 5)  # lengths whose Fourier transform is fast
+FACTORS = (2, 3, 5, 7)  # lengths whose Fourier transform is fast
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def lattice_values(
 
 
 def fast_length(least: int) -> int:
-    """The next number from ``least`` on with no prime factor but 2, 3 and 5, and even."""
+    """The next number from ``least`` on with no prime factor above 7, and even."""
     length = least + least % 2
     while not _is_smooth(length):
         length += 2
