@@ -21,13 +21,14 @@ def extension():
         motion_preview,
         motion_tracks,
         motion_use,
+        noise,
         prior,
         track_editor,
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_preview)
-    modules = (bridge, prior, model, conditioning, image, *motion)
+    modules = (bridge, prior, model, conditioning, image, *motion, noise)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):
