@@ -252,9 +252,9 @@ def test_fast_is_fast():
     points = scattered(1 << 14, 0, 1).float()
 
     def seconds(work) -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     ratios = []
     for seed in range(3):
