@@ -17,6 +17,7 @@ from aqueduct.core.motion.camera import Keyframe, camera_motion
 from aqueduct.core.motion.densify import motion_from_tracks
 from aqueduct.core.motion.estimators import DisEstimator, estimate_motion
 from aqueduct.core.motion.track_document import read_document
+from aqueduct.core.noise import drawn, warp_noise
 from aqueduct.core.plots.motion import draw_tracks, flow_colours, motion_energy, warped_grid
 from aqueduct.scripts import _media
 
@@ -87,6 +88,20 @@ def camera_row(photo: Tensor) -> list[tuple[str, Tensor]]:
     return [("drawn motion under a camera", clip[FRAMES // 2].permute(1, 2, 0)), ("its grid", grid[FRAMES // 2])]
 
 
+def noise_rows() -> list[tuple[str, Tensor]]:
+    """A film, and one line of its noise over time: ordinary noise, and noise that moves along."""
+    clip = _media.read_clip("bikes", range(0, 48), 510)[..., 93:417]  # the belt in the middle, 324 x 217
+    small = torch.nn.functional.interpolate(clip, (HEIGHT // 3, WIDTH // 3), mode="bilinear", antialias=True)
+    motion = estimate_motion(clip, DisEstimator()).resized(*small.shape[-2:])
+    first = drawn((3, *small.shape[-2:]), 0)
+    panels = [("a film", clip[0, :, :HEIGHT].permute(1, 2, 0))]
+    for caption, strategy in (("a column of its noise over time", "resample"), ("the same, warped", "white")):
+        line = warp_noise(first, motion, strategy)[:, :, :, small.shape[-1] // 2]  # [F, C, h]
+        picture = (line.permute(1, 2, 0) / 5 + 0.5).clamp(0, 1)[None]
+        panels.append((caption, torch.nn.functional.interpolate(picture, (HEIGHT, WIDTH))[0].permute(1, 2, 0)))
+    return panels
+
+
 def animated() -> Image.Image:
     """The README's picture."""
     return sheet(drawn_row(photograph(HEIGHT, WIDTH)) + film_row(), 4)
@@ -100,4 +115,5 @@ def thumbnails() -> dict[str, Image.Image]:
         "draw_motion": sheet([drawn[0], drawn[2]], 1),
         "video_motion": sheet(film[:2], 1),
         "camera_motion": sheet(camera_row(photo), 1),
+        "warped_noise_any_model": sheet(noise_rows(), 1),
     }

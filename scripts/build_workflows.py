@@ -15,6 +15,7 @@ from aqueduct.scripts._console import readable_errors, step
 from aqueduct.scripts._environment import prepare
 from aqueduct.scripts._graph import Graph
 from aqueduct.scripts._motion_workflows import camera_motion, draw_motion, video_motion
+from aqueduct.scripts._noise_workflows import warped_noise_any_model
 from aqueduct.scripts._server import ComfyServer
 
 START = """## From one image to a video
@@ -151,13 +152,14 @@ def snr_align_host_model(info: dict) -> Graph:
 
 BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
 MOTIONS = (draw_motion, video_motion, camera_motion)
+NOISES = (warped_noise_any_model,)
 
 
 def main() -> None:
     environment = prepare(tools=False)
     with step("Asking ComfyUI for its nodes"), ComfyServer(environment.python, environment.comfyui) as server:
         info = server.object_info()
-    for build in BRIDGES + MOTIONS:
+    for build in BRIDGES + MOTIONS + NOISES:
         path = Path(ROOT) / "workflows" / f"{build.__name__}.json"
         path.write_text(json.dumps(build(info).to_json(), indent=1) + "\n", encoding="utf-8")
         print(path)

@@ -1,11 +1,16 @@
 """ComfyUI inside the test process, for tests that look at sampling or patching rather than at a server's answers."""
 
 import importlib.util
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from aqueduct.scripts._server import ComfyServer
+from aqueduct.tests.comfy.wan_host import write_tiny_wan
 
 HERE = Path(__file__).parent
 
@@ -44,3 +49,14 @@ def _pin_nodes(comfyui_path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules["nodes"] = module
     spec.loader.exec_module(module)
+
+
+@pytest.fixture(scope="session")
+def host_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
+    """A server that finds tiny random Wan files under the names the workflow asks for."""
+    folder = tmp_path_factory.mktemp("host_models")
+    write_tiny_wan(folder)
+    paths = folder / "paths.yaml"
+    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "diffusion_models": ".", "vae": "."}}))
+    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+        yield running

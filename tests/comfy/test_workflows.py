@@ -1,19 +1,16 @@
 """Shipped bridge workflows, as they ship, in the real server; what comes out is looked at, not only counted."""
 
-import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image, ImageSequence
 
 from aqueduct.core.training.digits import DIRECTIONS
 from aqueduct.scripts import _shipped
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input, to_prompt
+from aqueduct.tests.comfy.wan_host import stand_in_text
 
 
 def run_and_fetch(server: ComfyServer, prompt: dict, title: str, folder: Path) -> Path:
@@ -47,13 +44,14 @@ def shown_motion(frames: np.ndarray) -> str:
 
 BRIDGES = {"framebridge", "framebridge_neural_prior", "snr_align_host_model"}
 MOTIONS = {"draw_motion", "video_motion", "camera_motion"}  # run in test_motion_workflows.py
+NOISES = {"warped_noise_any_model"}  # run in test_noise_workflows.py
 
 
 def test_every_workflow_is_run_by_a_test():
-    assert set(_shipped.names()) == BRIDGES | MOTIONS
+    assert set(_shipped.names()) == BRIDGES | MOTIONS | NOISES
 
 
-@pytest.mark.parametrize("name", sorted(BRIDGES | MOTIONS))
+@pytest.mark.parametrize("name", sorted(BRIDGES | MOTIONS | NOISES))
 def test_a_workflow_has_its_picture_and_uses_no_other_pack(name, server):
     assert (_shipped.WORKFLOWS / f"{name}.jpg").stat().st_size > 2000
     info = server.object_info()
@@ -104,75 +102,13 @@ def test_a_users_image_takes_the_place_of_the_example(server, tmp_path):
     assert frames[0].max() > 0.6
 
 
-@pytest.fixture(scope="module")
-def host_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
-    """A server that finds tiny random Wan files under the names the workflow asks for."""
-    folder = tmp_path_factory.mktemp("host_models")
-    _write_tiny_wan(folder)
-    paths = folder / "paths.yaml"
-    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "diffusion_models": ".", "vae": "."}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
-        yield running
-
-
-def _write_tiny_wan(folder: Path) -> None:
-    import comfy.ldm.wan.model
-    import comfy.ldm.wan.vae
-    import comfy.ops
-    from safetensors.torch import save_file
-
-    network = comfy.ldm.wan.model.WanModel(
-        model_type="i2v", in_dim=36, dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=4096,
-        dtype=torch.float32, operations=comfy.ops.disable_weight_init,
-    )  # fmt: skip
-    vae = comfy.ldm.wan.vae.WanVAE(
-        dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
-        temperal_downsample=[False, True, True], dropout=0.0,
-    )  # fmt: skip
-    save_file(_random(network), folder / "wan2.1_i2v_480p_14B_fp8_scaled.safetensors")
-    save_file(_random(vae), folder / "wan_2.1_vae.safetensors")
-
-
-def _random(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    ones = ("norm", "gamma")
-    return {
-        key: torch.ones(value.shape)
-        if any(word in key for word in ones) and not key.endswith("bias")
-        else torch.randn(value.shape, generator=generator) * 0.05
-        for key, value in network.state_dict().items()
-    }
-
-
-def _stand_in_text(prompt: dict, server: ComfyServer) -> None:
-    """Random conditioning of the right width in place of the text encoder, whose only size is 11 GB.
-
-    Through core's own LoadTrainingDataset, so that no other pack is needed. Image embedding: none was wired.
-    """
-    folder = server.folder / "output" / "texts"
-    folder.mkdir(parents=True, exist_ok=True)
-    context = torch.randn(1, 8, 4096, generator=torch.Generator().manual_seed(1))
-    latent = {"samples": torch.zeros(1, 16, 1, 8, 8)}
-    with open(folder / "shard_0000.pkl", "wb") as file:
-        torch.save({"latents": [latent], "conditioning": [[[context, {}]]]}, file)
-    for title in ("Positive", "Negative"):
-        (node,) = find_nodes(prompt, title)
-        prompt[node] |= {"class_type": "LoadTrainingDataset", "inputs": {"folder_name": "texts"}}
-        for entry in prompt.values():
-            for name, value in entry["inputs"].items():
-                if isinstance(value, list) and value[0] == node:
-                    entry["inputs"][name] = [node, 1]
-    (loader,) = find_nodes(prompt, "CLIPLoader")
-    del prompt[loader]
-
-
 def test_a_core_model_is_sampled_as_a_bridge(host_server, tmp_path):
     """The Wan graph with tiny random weights: image in, posterior-mean prior, aligned sampling, video file out."""
     prompt = to_prompt(_shipped.load("snr_align_host_model"), host_server.object_info())
     photo = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
     Image.fromarray(photo).save(tmp_path / "example.png")
     host_server.upload_image(tmp_path / "example.png")
-    _stand_in_text(prompt, host_server)
+    stand_in_text(prompt, host_server)
     for name, value in {"width": 64, "height": 64, "length": 9}.items():
         set_input(prompt, "WanImageToVideo", name, value)
     set_input(prompt, "AqueductBridgeTimes", "steps", 4)
