@@ -23,15 +23,15 @@ FRAMES = 33
 
 def warped_noise_any_model(info: dict) -> Graph:
     g = Graph(info)
-    g.note(ANY_NOTE, (40, -380), (640, 380))
+    g.note(ANY_NOTE, (40, -460), (640, 360))
     film = g.add("LoadVideo", (40, 90), file="bikes.mp4")
-    parts = g.add("GetVideoComponents", (40, 300), video=film[0])
-    taken = g.add("ImageFromBatch", (40, 420), title="Frames", image=parts["images"], batch_index=0, length=FRAMES)
+    parts = g.add("GetVideoComponents", (40, 380), video=film[0])
+    taken = g.add("ImageFromBatch", (40, 500), title="Frames", image=parts["images"], batch_index=0, length=FRAMES)
     frames = g.add(
-        "ImageScale", (40, 560), title="Size", image=taken[0], upscale_method="area", width=480, height=480,
+        "ImageScale", (40, 640), title="Size", image=taken[0], upscale_method="area", width=480, height=480,
         crop="center",
     )  # fmt: skip
-    first = g.add("ImageFromBatch", (40, 760), title="First frame", image=frames[0], batch_index=0, length=1)
+    first = g.add("ImageFromBatch", (40, 840), title="First frame", image=frames[0], batch_index=0, length=1)
     motion = g.add("AqueductOpticalFlow", (400, 560), images=frames[0])
     noise = g.add("AqueductWarpNoise", (760, 560), motion=motion[0], strategy="white", seed=1, renew=0.1)
     g.add("AqueductGPNoise", (760, 800), muted=True, motion=motion[0], seed=1)
