@@ -35,11 +35,18 @@ def test_workflow_loads_and_queues_what_the_tests_queue(editor, path):
     editor.load(graph)
     assert editor.evaluate("() => app.graph._nodes.length") == len(graph["nodes"])
     assert editor.evaluate(UNKNOWN) == []
-    shown = {key: (node["class_type"], node["inputs"]) for key, node in editor.prompt().items()}
-    ours = to_prompt(graph, editor.server.object_info())
+    info = editor.server.object_info()
+    shown = {key: (node["class_type"], known_inputs(node, info)) for key, node in editor.prompt().items()}
+    ours = to_prompt(graph, info)
     assert {key: (node["class_type"], node["inputs"]) for key, node in ours.items()} == shown
     editor.fit()
     editor.shoot(path.stem)
+
+
+def known_inputs(node: dict, info: dict) -> dict:
+    """Without what no node has asked for: the player under a video that the server has is queued as `video-preview`."""
+    kinds = info[node["class_type"]]["input"].values()
+    return {name: value for name, value in node["inputs"].items() if any(name in inputs for inputs in kinds)}
 
 
 def test_help_pages_are_served(editor):
