@@ -3,9 +3,9 @@
 import torch
 from comfy_api.latest import io
 
-from ..core.motion import MotionField, advect, cycle_mask, warp
+from ..core.motion import MotionField, advect, cycle_energy, cycle_mask, warp
 from ..core.motion.cycle import ALPHA1, ALPHA2
-from ..core.plots.motion import motion_energy
+from ..core.plots.motion import energy_heat
 from ._comfy.images import latent_frames, like_latent, to_image, to_mask, with_alpha
 from ._comfy.progress import reporter
 from ._comfy.schema import CATEGORY, MOTION, Schema, blocked
@@ -174,9 +174,9 @@ class AqueductCycleMask(io.ComfyNode):
     def execute(cls, motion, direction, alpha1, alpha2):
         seen = DIRECTIONS[direction](motion.bidirectional(reporter()))
         valid = cycle_mask(seen.forward, seen.backward, alpha1, alpha2)
+        energy = energy_heat(cycle_energy(seen.forward, seen.backward), valid, report=reporter())
         if seen.forward_valid is not None:
-            valid &= seen.forward_valid
-        energy = motion_energy(seen, None, reporter(), alpha1, alpha2)
+            valid = valid & seen.forward_valid
         return io.NodeOutput(to_mask(valid), to_mask(~valid), energy)
 
 

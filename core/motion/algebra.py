@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .field import CERTAIN, MotionField, Path
+from .field import MotionField, Path
 from .invert import invert
-from .sampling import inside, sample
+from .sampling import inside, sample, sample_valid
 
 Report = Callable[[int, int], None]
 
@@ -59,11 +59,11 @@ class _Seen:
         added = own + sample(towards.shift, landed) - sample(towards.shift, self.photo)
         valid = self.photo_valid & inside(landed, *self.size)
         for points in (self.photo, landed):
-            valid = valid & _sampled_valid(towards.shift_known, points)
+            valid = valid & sample_valid(towards.shift_known, points)
         if camera_valid is not None:
             valid = valid & camera_valid[index : index + 1]
         if moving_valid is not None:
-            valid = valid & _sampled_valid(moving_valid[index : index + 1], self.photo)
+            valid = valid & sample_valid(moving_valid[index : index + 1], self.photo)
         return camera[index : index + 1] + added, valid
 
 
@@ -192,8 +192,3 @@ def _check_alike(first: MotionField, second: MotionField, one: str, two: str, fr
 
 def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     return second if first is None else first if second is None else first & second
-
-
-def _sampled_valid(valid: Tensor, points: Tensor) -> Tensor:
-    """bool ``[1, H, W]``: ``valid [1, H, W]`` at ``points [1, 2, H, W]``, all that is interpolated being valid."""
-    return sample(valid[None].to(points.dtype), points)[:, 0] > CERTAIN

@@ -9,9 +9,7 @@ from torch.nn import functional as F
 
 from .cycle import ALPHA1, ALPHA2, cycle_mask
 from .invert import invert
-from .sampling import inside, pixel_grid, sample
-
-CERTAIN = 1 - 1e-3  # share of valid neighbours from which an interpolated vector counts as known
+from .sampling import CERTAIN, inside, pixel_grid, sample, sample_valid
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,8 +140,7 @@ class MotionField:
         if self.forward_valid is not None:
             grid = pixel_grid(*self.size, self.device, backward.dtype)
             for step, known in enumerate(self.forward_valid):
-                read = sample(known[None, None].to(grid.dtype), grid + backward[step : step + 1])
-                valid[step] &= read[0, 0] > CERTAIN
+                valid[step] &= sample_valid(known[None], grid + backward[step : step + 1])[0]
         return replace(self, backward=backward, backward_valid=valid)
 
     def checked(self, alpha1: float = ALPHA1, alpha2: float = ALPHA2, margin: float = 0.0) -> "MotionField":
@@ -208,7 +205,7 @@ class Path:
         field = motion.backward if back else motion.forward
         known = motion.backward_valid if back else motion.forward_valid
         if known is not None:
-            self.valid &= sample(known[step][None, None].to(field.dtype), self.points)[:, 0] > CERTAIN
+            self.valid &= sample_valid(known[step][None], self.points)
         self.points = self.points + sample(field[step][None], self.points)
         self.valid &= inside(self.points, *motion.size, self.margin)
         return self

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .field import CERTAIN, MotionField
+from .field import MotionField
 from .invert import invert
 from .neighbourhood import highest_nearby
-from .sampling import inside, pixel_grid, sample
+from .sampling import inside, pixel_grid, sample, sample_valid
 
 
 def retimed(
@@ -65,7 +65,7 @@ def _between(motion: MotionField, start: float, end: float) -> tuple[Tensor, Ten
     for field, known, step, share in legs:
         valid = valid & inside(points, *motion.size)
         if known is not None:
-            valid &= sample(known[step][None, None].to(points.dtype), points)[:, 0] > CERTAIN
+            valid &= sample_valid(known[step][None], points)
         points = points + share * sample(field[step][None], points)
     return points - grid, valid
 
@@ -100,5 +100,5 @@ def _origin(motion: MotionField, step: int, part: float) -> tuple[Tensor, Tensor
         origin, best = torch.where(better, at, origin), torch.where(better, hidden, best)
         any_found |= found
     if motion.forward_valid is not None:
-        any_found &= sample(motion.forward_valid[step][None, None].to(flow.dtype), origin)[:, 0] > CERTAIN
+        any_found &= sample_valid(motion.forward_valid[step][None], origin)
     return origin, any_found

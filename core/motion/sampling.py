@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from .chunks import frame_chunks
 
+CERTAIN = 1 - 1e-3  # share of valid neighbours from which an interpolated value counts as known
+
 
 def pixel_grid(height: int, width: int, device: torch.device | str = "cpu", dtype=torch.float32) -> Tensor:
     """``[2, height, width]``: the point (x, y) of every pixel."""
@@ -30,6 +32,11 @@ def sample(x: Tensor, points: Tensor) -> Tensor:
     if x.shape[0] != at.shape[0]:
         x = x.expand(at.shape[0], -1, -1, -1)
     return F.grid_sample(x, at, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def sample_valid(valid: Tensor, points: Tensor) -> Tensor:
+    """bool ``[N, h, w]``: whether all that `sample` reads of ``valid``, bool ``[N, H, W]``, at ``points`` is True."""
+    return sample(valid[:, None].to(points.dtype), points)[:, 0] > CERTAIN
 
 
 def inside(points: Tensor, height: int, width: int, margin: float = 0.0) -> Tensor:

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..motion.advect import BORDER
 from ..motion.cycle import ALPHA1, ALPHA2, cycle_mask
-from ..motion.field import CERTAIN, MotionField
+from ..motion.field import MotionField
 from ..motion.retime import retimed
-from ..motion.sampling import inside, pixel_grid
+from ..motion.sampling import CERTAIN, inside, pixel_grid
 from .corners import read
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..motion.field import CERTAIN, MotionField
-from ..motion.sampling import inside, sample
+from ..motion.field import MotionField
+from ..motion.sampling import inside, sample, sample_valid
 from .canvas import Overlay, text_legend, text_size, with_legend
 from .clips import Report, backdrops, rendered
 
@@ -83,8 +83,7 @@ def carried(motion: MotionField, points: Tensor) -> Iterator[tuple[np.ndarray, n
         if step == motion.steps:
             return
         if motion.forward_valid is not None:
-            valid = motion.forward_valid[step][None, None].to(places.dtype)
-            known = known & (sample(valid, places)[0, 0, 0] > CERTAIN)
+            known = known & sample_valid(motion.forward_valid[step][None], places)[0, 0]
         places = places + sample(motion.forward[step][None], places)
         known = known & inside(places, *motion.size)[0, 0]
 

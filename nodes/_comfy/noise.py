@@ -68,7 +68,7 @@ class MotionNoise:
         """Noise like ``latent["samples"]``. Raises ValueError when the motion has another number of frames."""
         layout = layout_of(latent)
         compression = _compression(self.motion, layout)
-        motion = latent_motion(self.motion, compression).resized(layout.height, layout.width)
+        motion = motion_for(self.motion, latent)
         wanted = range(layout.clips) if not layout.video or layout.index is None else layout.index
         clips = [self._clip(layout, motion, compression, clip) for clip in wanted]
         if layout.video:
