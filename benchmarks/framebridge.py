@@ -23,6 +23,7 @@ load_pack()
 import torch
 from _digits import generate, load_model, measure
 from _report import figure, table
+from _results import previous
 
 from aqueduct.core.checkpoints import read_config
 from aqueduct.core.metrics.video_classifier import VideoClassifier, classification_loss
@@ -82,13 +83,15 @@ def main() -> None:
     clips = world.sample(options.clips, torch.Generator().manual_seed(options.seed))
     few = world.sample(options.sweep_clips, torch.Generator().manual_seed(options.seed + 1))
     classifier = trained_classifier(options.runs)
-    result = previous({
+    settings = {
         "command": "python3 benchmarks/framebridge.py",
         "torch": torch.__version__, "machine": f"{platform.machine()}, CPU",
         "held_out_scans": len(glyphs), "clips": options.clips, "sweep_clips": options.sweep_clips,
         "seed": options.seed, "headline_evaluations": HEADLINE,
         "classifier_accuracy_on_truth": classifier_accuracy(classifier, clips, labels),
-    })  # fmt: skip
+    }  # fmt: skip
+    measured = previous(HERE / "results" / "framebridge.json", settings)
+    result = measured or settings | {"headline": {}, "sweep": {}, "training": {}}
 
     def judge(video, of):
         return measure(video, of, world, labels, classifier)
@@ -116,16 +119,6 @@ def main() -> None:
             }
             print(row, solver, "done", flush=True)
         write(result)
-
-
-def previous(settings: dict) -> dict:
-    """The rows measured so far under the same settings, so that `--only` adds to them; without any, a new result."""
-    path = HERE / "results" / "framebridge.json"
-    if path.exists():
-        old = json.loads(path.read_text())
-        if all(old.get(key) == value for key, value in settings.items()):
-            return old
-    return settings | {"headline": {}, "sweep": {}, "training": {}}
 
 
 def write(result: dict) -> None:

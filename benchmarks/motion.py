@@ -31,6 +31,7 @@ from _motion_horizon import measure_horizon
 from _motion_masks import measure_masks, picture
 from _motion_report import report
 from _motion_video import measure_video
+from _results import previous
 
 PARTS = {
     "masks": lambda options: measure_masks(options.quick),
@@ -53,7 +54,7 @@ def main() -> None:
         "command": "python3 benchmarks/motion.py", "machine": f"{platform.machine()}, CPU",
         "torch": torch.__version__, "opencv": cv2.__version__,
     }  # fmt: skip
-    result = {} if options.quick else previous(settings)
+    result = {} if options.quick else previous(HERE / "results" / "motion.json", settings)
     for name, measure in PARTS.items():
         if options.only is not None and name not in options.only:
             continue
@@ -66,13 +67,6 @@ def main() -> None:
         print(json.dumps(result, indent=1))
     elif options.only == []:
         write(settings | result)
-
-
-def previous(settings: dict) -> dict:
-    """The parts measured so far with the same libraries, so that `--only` adds to them."""
-    path = HERE / "results" / "motion.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    return old if all(old.get(key) == value for key, value in settings.items()) else {}
 
 
 def write(result: dict) -> None:

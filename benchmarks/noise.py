@@ -29,6 +29,7 @@ load_pack()
 
 import torch
 from _noise_report import figure, report
+from _results import previous
 from torch import Tensor
 
 from aqueduct.core.noise import FullRank, GaussianField, pixel_centres
@@ -209,7 +210,7 @@ def main() -> None:
     settings = {
         "command": "python3 benchmarks/noise.py", "machine": f"{platform.machine()}, CPU", "torch": torch.__version__,
     }  # fmt: skip
-    result = {} if options.quick else previous(settings)
+    result = {} if options.quick else previous(HERE / "results" / "noise.json", settings)
     for name, measure in PARTS.items():
         if options.only is not None and name not in options.only:
             continue
@@ -222,13 +223,6 @@ def main() -> None:
         write(settings | result)
     else:
         print("not written: run all parts once before measuring some again")
-
-
-def previous(settings: dict) -> dict:
-    """The parts measured so far with the same libraries, so that `--only` adds to them."""
-    path = HERE / "results" / "noise.json"
-    old = json.loads(path.read_text()) if path.exists() else {}
-    return old if all(old.get(key) == value for key, value in settings.items()) else {}
 
 
 def write(result: dict) -> None:
