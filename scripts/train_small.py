@@ -27,6 +27,7 @@ from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
+from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
 CLASSES = len(DIRECTIONS)
@@ -202,15 +203,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: two runs share two cores)")
     arguments = parser.parse_args()
     if arguments.list or not arguments.names:
-        for name, recipe in RECIPES.items():
+        for name, recipe in (RECIPES | RESTORATION_RECIPES).items():
             print(f"{name:24s} {recipe.about} ({recipe.settings.steps} steps)")
         return
     torch.set_num_threads(arguments.threads)
     for name in arguments.names:
-        recipe = RECIPES[name]
+        recipe, runs = (RECIPES[name], run) if name in RECIPES else (RESTORATION_RECIPES[name], run_restoration)
         if arguments.steps:
             recipe = replace(recipe, settings=replace(recipe.settings, steps=arguments.steps))
-        run(name, recipe, arguments.output)
+        runs(name, recipe, arguments.output)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,7 @@
 
 from .latte import LatteVideo
 from .neural_prior import NeuralPrior
+from .restorer import Restorer
+from .unet import UNet
 
-__all__ = ["LatteVideo", "NeuralPrior"]
+__all__ = ["LatteVideo", "NeuralPrior", "Restorer", "UNet"]

@@ -1,0 +1,119 @@
+"""Training of image restoration: crops of pictures, masks at random, noise that is white or a Gaussian process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..noise import GaussianField, finest_length_scale
+from ..restoration import Inpainting, Precondition, SuperResolution
+
+# (seed drawn from the run's generator, clips, height, width) -> [clips, 3, height, width] of unit variance
+Noise = Callable[[torch.Generator, int, int, int], Tensor]
+
+
+def white_noise(generator: torch.Generator, count: int, height: int, width: int) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=generator)
+
+
+def gp_noise(generator: torch.Generator, count: int, height: int, width: int) -> Tensor:
+    """The shortest length scale the grid holds, as at sampling; one set of waves a batch, weights of their own."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    field = GaussianField(seed, 3 * count, finest_length_scale(height, width))
+    return field.grid(height, width).view(count, 3, height, width)
+
+
+NOISES: dict[str, Noise] = {"white": white_noise, "gp": gp_noise}
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Square crops of ``size`` from ``pictures``, uint8 ``[3, h, w]`` each, left-right mirrored at random."""
+
+    pictures: Sequence[Tensor]
+    size: int
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """``[count, 3, size, size]`` in -1..1; every picture is as likely, and every place in it."""
+        return torch.stack([self._one(generator) for _ in range(count)])
+
+    def _one(self, generator: torch.Generator) -> Tensor:
+        def below(n: int) -> int:
+            return int(torch.randint(n, (), generator=generator))
+
+        picture = self.pictures[below(len(self.pictures))]
+        top, left = (below(side - self.size + 1) for side in picture.shape[1:])
+        crop = picture[:, top : top + self.size, left : left + self.size].float() / 127.5 - 1
+        return crop.flip(-1) if below(2) else crop
+
+
+def pyramid(picture: Tensor, shortest: Sequence[int]) -> list[Tensor]:
+    """uint8 ``[3, h, w]`` reduced so that its shorter side is each of ``shortest``; never enlarged."""
+    height, width = picture.shape[1:]
+    levels = []
+    for side in shortest:
+        scale = side / min(height, width)
+        if scale <= 1:
+            size = (round(height * scale), round(width * scale))
+            small = F.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]
+            levels.append(small.round().clamp(0, 255).byte())
+    return levels
+
+
+def random_holes(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Masks ``[count, 1, size, size]``, 1 = missing: a rectangle or a thick stroke or both, of random size."""
+    y, x = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+
+    def rectangle() -> Tensor:
+        top, left, height, width = torch.rand(4, generator=generator).tolist()
+        height, width = (0.2 + 0.4 * height) * size, (0.2 + 0.4 * width) * size
+        inside_y = (y >= top * size - height / 2) & (y <= top * size + height / 2)
+        return inside_y & (x >= left * size - width / 2) & (x <= left * size + width / 2)
+
+    def stroke() -> Tensor:
+        walk = torch.rand(1, 2, generator=generator) + 0.08 * torch.randn(24, 2, generator=generator).cumsum(0)
+        radius = (0.03 + 0.07 * float(torch.rand((), generator=generator))) * size
+        distances = ((x[..., None] - walk[:, 0] * size) ** 2 + (y[..., None] - walk[:, 1] * size) ** 2).amin(-1)
+        return distances <= radius**2
+
+    def hole() -> Tensor:
+        shapes = [(rectangle,), (stroke,), (rectangle, stroke)][int(torch.randint(3, (), generator=generator))]
+        return torch.stack([shape() for shape in shapes]).any(0)
+
+    return torch.stack([hole() for _ in range(count)])[:, None].float()
+
+
+def small(problem: SuperResolution, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    return problem.condition(problem.measure(pictures))
+
+
+def holed(problem: Inpainting, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    return problem.condition(pictures, random_holes(len(pictures), pictures.shape[-1], generator))
+
+
+# kind of problem -> (problem, whole pictures, generator) -> what the network is shown of them in training
+DAMAGES: dict[str, Callable[..., Tensor]] = {SuperResolution.kind: small, Inpainting.kind: holed}
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Noise levels of training, log-normal (Karras et al. 2022, section 5), held within ``minimum`` to ``maximum``."""
+
+    mean: float = -0.4
+    std: float = 1.4
+    minimum: float = 0.01
+    maximum: float = 20.0
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        sigma = (self.mean + self.std * torch.randn(count, generator=generator)).exp()
+        return sigma.clamp(self.minimum, self.maximum)
+
+
+def denoising_loss(network, precondition: Precondition, z_0: Tensor, eps: Tensor, sigma: Tensor, condition) -> Tensor:
+    """EDM's loss: squared error in z_0 over c_out^2, that is of the network's own output with equal weight."""
+    levels = sigma[:, None, None, None]
+    prediction = precondition(network, z_0 + levels * eps, sigma, condition)
+    _, out, _ = precondition.scales(levels)
+    return ((prediction - z_0) / out).square().mean()
