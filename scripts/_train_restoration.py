@@ -35,7 +35,7 @@ class RestorationRecipe:
 
 
 _WHITE = LoopSettings(steps=4500, learning_rate=1e-3, save_every=250)
-_ON = LoopSettings(steps=1500, learning_rate=5e-4, warmup=50, save_every=250)
+_ON = LoopSettings(steps=3500, learning_rate=8e-4, warmup=50, save_every=250)
 _PROBLEMS = {"superres": {"kind": "super-resolution", "factor": 8}, "inpaint": {"kind": "inpainting"}}
 RESTORATION_RECIPES = {
     name: recipe
