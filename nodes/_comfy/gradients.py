@@ -1,0 +1,167 @@
+"""A gradient through a MODEL while it samples.
+
+ComfyUI runs nodes in inference mode and loads weights in it, and autograd takes no part of either: the mode is left,
+and every tensor made in it is replaced by an ordinary one on the same storage, so that nothing is copied. Networks
+that edit activations in place, and those whose kernels have no gradient unless told that a training runs, are seen to.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import comfy.conds
+import comfy.model_management
+import comfy.samplers
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+Usable = Callable[[Any], Any]
+WAY_OUT = "use mode x0, which needs no gradient"
+LISTS = (nn.ModuleList, nn.Sequential)
+
+
+@contextlib.contextmanager
+def gradients_through(guider, checkpointed: bool = False) -> Iterator[Usable]:
+    """Within it ``guider.predict_noise`` and ``guider.inner_model`` can be differentiated in their input.
+
+    ``guider`` is sampling (it has ``inner_model`` and ``conds``). Forward and backward pass both belong inside. It
+    gives ``usable(tree)``: what else enters, as ``model_options`` or a noise mask, made fit for autograd.
+    ``checkpointed``: the network's blocks keep their inputs only and are computed again in the backward pass.
+
+    Weights need no gradient in it. Everything is as before on the way out, also after an interrupt or an error. Raises
+    ValueError for weights that change within one step, or that a backward pass would find overwritten.
+    """
+    _check_loaded(guider.model_patcher)
+    _check_hooks(guider.conds)
+    models = [guider.inner_model, *(patcher.model for patcher in guider.loaded_models if hasattr(patcher, "model"))]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(_replaced(comfy.model_management.__dict__, {"in_training": True}))
+        stack.enter_context(_replaced(guider.__dict__, {"conds": usable(guider.conds)}))
+        for module in (module for model in models if isinstance(model, nn.Module) for module in model.modules()):
+            for table in (module._parameters, module._buffers, module.__dict__):
+                stack.enter_context(_replaced(table, _ordinary(table)))
+        if checkpointed:
+            for block in blocks(guider.inner_model.diffusion_model):
+                stack.enter_context(_replaced(block.__dict__, {"forward": _recomputed(block.forward)}))
+        else:
+            stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
+        yield usable
+
+
+def check_differentiable(model) -> None:
+    """ValueError unless a backward pass through the MODEL is possible, naming what stands against it.
+
+    Weights of 8 bits or less, and those in a form of their own (quantised, GGUF), are computed with in ways that have
+    no gradient, or not the right one.
+    """
+    if getattr(model, "is_dynamic", lambda: False)():
+        raise ValueError(
+            f"this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: "
+            f"{WAY_OUT}, or start ComfyUI with --disable-dynamic-vram"
+        )
+    for name, weight in model.model.named_parameters():
+        packed = type(weight) not in (nn.Parameter, Tensor)
+        if packed or weight.dtype.itemsize < 2 or not (weight.is_floating_point() or weight.is_complex()):
+            form = type(weight).__name__ if packed else str(weight.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"no gradient goes through quantised weights ({name} is {form}): {WAY_OUT}, or load the model as "
+                f"float16, bfloat16 or float32"
+            )
+
+
+def usable(tree: Any) -> Any:
+    """Tensors of inference mode, in dicts, lists, tuples and conditioning, as ordinary ones on the same storage."""
+    return mapped(tree, _outside_inference)
+
+
+def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """``change`` for every tensor; containers are new, other objects the same."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, comfy.conds.CONDRegular):
+        return tree._copy_with(mapped(tree.cond, change))
+    if type(tree) is dict:
+        return {key: mapped(value, change) for key, value in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(mapped(value, change) for value in tree)
+    return tree
+
+
+def blocks(module: nn.Module) -> list[nn.Module]:
+    """What a network calls one after the other: the entries of its outermost lists and sequences.
+
+    Lists within those are opened, because U-Nets call the entries of theirs one by one.
+    """
+    if not isinstance(module, LISTS):
+        return [block for child in module.children() for block in blocks(child)]
+    return [block for entry in module for block in (blocks(entry) if isinstance(entry, LISTS) else [entry])]
+
+
+def _outside_inference(x: Tensor) -> Tensor:
+    if not x.is_inference():
+        return x
+    with torch.inference_mode(False):
+        fresh = torch.empty(0, dtype=x.dtype, device=x.device)
+        return fresh.set_(x.untyped_storage(), x.storage_offset(), x.size(), x.stride())
+
+
+def _ordinary(table: dict[str, Any]) -> dict[str, Tensor]:
+    """Of a module's parameters, buffers or attributes those autograd must see differently."""
+    found = {}
+    for name, value in table.items():
+        if isinstance(value, nn.Parameter):
+            found[name] = nn.Parameter(_outside_inference(value.detach()), requires_grad=False)
+        elif isinstance(value, Tensor) and value.is_inference():
+            found[name] = _outside_inference(value)
+    return found
+
+
+def _recomputed(forward: Callable) -> Callable:
+    """``forward`` under a checkpoint. It sees clones, since it may edit its inputs, and options as they are now: the
+    network writes the next block's number into them before the backward pass comes."""
+
+    def on_clones(*args, **kwargs):
+        return forward(*mapped(args, torch.clone), **mapped(kwargs, torch.clone))
+
+    def run(*args, **kwargs):
+        args, kwargs = mapped(args, lambda x: x), mapped(kwargs, lambda x: x)
+        return checkpoint(on_clones, *args, use_reentrant=False, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def _replaced(table: dict, values: dict) -> Iterator[None]:
+    """Other ``values`` in a dict for a while. What somebody else has put there meanwhile stays."""
+    before = {key: table[key] for key in values if key in table}
+    table.update(values)
+    try:
+        yield
+    finally:
+        for key, value in values.items():
+            if table.get(key) is not value:
+                continue
+            if key in before:
+                table[key] = before[key]
+            else:
+                del table[key]
+
+
+def _check_loaded(patcher) -> None:
+    """Newer versions (those that know `in_training`) cast offloaded weights through one buffer for all."""
+    if hasattr(comfy.model_management, "in_training") and getattr(patcher.model, "model_lowvram", False):
+        raise ValueError(
+            f"this MODEL did not fit into memory whole, and offloaded weights cannot be kept for a gradient: "
+            f"{WAY_OUT}, or make the LATENT smaller or shorter"
+        )
+
+
+def _check_hooks(conds: dict) -> None:
+    groups = comfy.samplers.get_total_hook_groups_in_conds(conds)
+    if groups > 1:
+        raise ValueError(
+            f"the CONDITIONING swaps weights within a step ({groups} groups of hooks), which a gradient would not "
+            f"survive: {WAY_OUT}"
+        )

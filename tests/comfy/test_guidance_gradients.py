@@ -1,0 +1,152 @@
+"""Gradients through real hosts while they sample: right by finite differences, and nothing left behind."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from aqueduct.tests.comfy.graph import run, run_one, sample_stock
+from aqueduct.tests.comfy.hosts import HOSTS, Host, normal
+from aqueduct.tests.comfy.test_guidance_hosts import clip_latent
+
+CHECKED = ["wan-i2v", "ltxv", "sd15", "svd"]  # DiTs that edit in place, U-Nets with frames in the batch axis
+
+
+def sampling(host: Host, inside, model=None):
+    """``inside(guider, x, level, model_options)`` once, at the first step of a stock run."""
+    from comfy.samplers import KSAMPLER
+
+    found = []
+
+    def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None):
+        found.append(inside(model.inner_model, x, sigmas[:1].expand(len(x)), extra_args["model_options"]))
+        return x
+
+    model = host.model if model is None else model
+    guider = run_one("CFGGuider", model=model, positive=host.positive, negative=host.negative, cfg=2.0)
+    sigmas = torch.tensor([0.6, 0.0]) if host.flow else torch.tensor([2.0, 0.0])
+    run(
+        "SamplerCustomAdvanced", noise=run_one("RandomNoise", noise_seed=3), guider=guider, sampler=KSAMPLER(sampler),
+        sigmas=sigmas, latent_image={"samples": clip_latent(host)},
+    )  # fmt: skip
+    return found[0]
+
+
+def gradient(guider, x: Tensor, level: Tensor, options: dict, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
+    """``(h(x), J^T v)`` for a fixed v."""
+    from aqueduct.nodes._comfy.gradients import gradients_through
+
+    with gradients_through(guider, checkpointed) as usable, torch.enable_grad():
+        entering = x.detach().clone().requires_grad_(True)
+        predicted = guider(entering, level.clone(), usable(options), 0)
+        pulled = torch.autograd.grad(predicted, entering, normal(*x.shape, seed=9))[0]
+    return predicted.detach(), pulled
+
+
+def state_of(model) -> dict:
+    """All that a gradient could have left changed."""
+    import comfy.model_management as mm
+
+    modules = list(model.model.modules())
+    return {
+        "training": mm.__dict__.get("in_training", "absent"),
+        "weights": [(id(p), p.requires_grad, p.is_inference()) for p in model.model.parameters()],
+        "order": [tuple(m._parameters) for m in modules],
+        "buffers": [id(b) for m in modules for b in m._buffers.values()],
+        "own forwards": [m for m in modules if "forward" in m.__dict__],
+        "options": copy.deepcopy(model.model_options),
+        "wrappers": {kind: {key: list(w) for key, w in keyed.items()} for kind, keyed in model.wrappers.items()},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CHECKED)
+def host(request, comfy) -> Host:
+    return HOSTS[request.param]()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_finite_differences(host, checkpointed):
+    """``v . (h(x + d u) - h(x - d u)) / 2 d = u . J^T v`` along a fixed direction u."""
+
+    def both(guider, x, level, options):
+        _, pulled = gradient(guider, x, level, options, checkpointed)
+        u, v, d = normal(*x.shape, seed=8), normal(*x.shape, seed=9), 0.02
+        rise = guider(x + d * u, level, options, 0).double() - guider(x - d * u, level, options, 0).double()
+        return (v * rise).sum() / (2 * d), (u * pulled).sum()
+
+    expected, found = sampling(host, both)
+    torch.testing.assert_close(found.double(), expected, rtol=5e-3, atol=0)
+
+
+def test_checkpointed_blocks_run_twice_and_give_the_same_gradient(host):
+    from aqueduct.nodes._comfy.gradients import blocks
+
+    layers = [
+        layer
+        for block in blocks(host.model.model.diffusion_model)
+        for layer in block.modules()
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d)
+    ]
+
+    def counted(checkpointed):
+        calls = []
+        hooks = [layer.register_forward_hook(lambda layer, *_: calls.append(layer)) for layer in layers]
+        try:
+            return *sampling(host, lambda *call: gradient(*call, checkpointed)), len(calls)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    plain, again = counted(False), counted(True)
+    assert 1.5 * plain[2] < again[2] <= 2 * plain[2]  # the second run stops at the last thing that was to be kept
+    torch.testing.assert_close(again[0], plain[0], rtol=0, atol=0)
+    assert (again[1] - plain[1]).norm() < 1e-4 * plain[1].norm()
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_everything_is_restored(host, checkpointed):
+    latent = clip_latent(host)
+    before = sample_stock(host.model, latent, host.positive, host.negative)
+    state = state_of(host.model)
+    predictions = sampling(host, lambda *call: (call[0](*call[1:], 0), gradient(*call, checkpointed)[0]))
+    torch.testing.assert_close(predictions[0], predictions[1], rtol=0, atol=0)
+    assert state_of(host.model) == state
+    torch.testing.assert_close(sample_stock(host.model, latent, host.positive, host.negative), before, rtol=0, atol=0)
+
+
+def test_an_interrupt_within_leaves_nothing_behind(host):
+    from comfy.model_management import InterruptProcessingException
+
+    latent = clip_latent(host)
+    before = sample_stock(host.model, latent, host.positive, host.negative)
+    state = state_of(host.model)
+
+    def stop(guider, x, level, options):
+        from aqueduct.nodes._comfy.gradients import gradients_through
+
+        with gradients_through(guider, checkpointed=True):
+            raise InterruptProcessingException
+
+    with pytest.raises(InterruptProcessingException):
+        sampling(host, stop)
+    assert state_of(host.model) == state
+    torch.testing.assert_close(sample_stock(host.model, latent, host.positive, host.negative), before, rtol=0, atol=0)
+
+
+def test_no_weight_is_copied(host):
+    """What stands in for a weight lies on the weight's own storage."""
+
+    def pointers(guider, *_):
+        from aqueduct.nodes._comfy.gradients import gradients_through
+
+        def weights():
+            return {name: p.data_ptr() for name, p in guider.inner_model.named_parameters()}
+
+        before = weights()
+        with gradients_through(guider):
+            assert not any(p.is_inference() or p.requires_grad for p in guider.inner_model.parameters())
+            return before, weights()
+
+    before, within = sampling(host, pointers)
+    assert before == within
