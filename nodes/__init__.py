@@ -23,12 +23,14 @@ def extension():
         motion_use,
         noise,
         prior,
+        restoration,
         track_editor,
+        warped_diffusion,
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_preview)
-    modules = (bridge, prior, model, conditioning, image, *motion, noise)
+    modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

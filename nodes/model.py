@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..core.bridges import make_bridge
 from ..core.checkpoints import read_config
 from ._comfy.files import model_files, model_path
+from ._comfy.loading import check_loader
 from ._comfy.model import load_bridge_model
 from ._comfy.prior import load_prior
 from ._comfy.schema import BRIDGE, CATEGORY, PRIOR, Schema
@@ -43,12 +44,10 @@ class AqueductLoadBridgeModel(io.ComfyNode):
     @classmethod
     def execute(cls, file, vae):
         path = model_path(file)
-        parts = read_config(path)["parts"]
-        if "model" not in parts:
-            raise ValueError(f"{file} holds only a {', '.join(parts)}: load it with AqueductLoadNeuralPrior")
+        check_loader("AqueductLoadBridgeModel", file, read_config(path))
         model, config = load_bridge_model(path)
         bridge = make_bridge(config["bridge"]["kind"], **config["bridge"]["constants"])
-        prior = load_prior(path) if "prior" in parts else None
+        prior = load_prior(path) if "prior" in config["parts"] else None
         return io.NodeOutput(model, load_vae(vae, config, file), bridge, prior)
 
 

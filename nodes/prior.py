@@ -2,9 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..core.checkpoints import read_config
 from ._comfy.alignment import posterior_mean
 from ._comfy.files import model_files, model_path
 from ._comfy.latents import replicate
+from ._comfy.loading import check_loader
 from ._comfy.prior import load_prior
 from ._comfy.schema import CATEGORY, PRIOR, Schema
 
@@ -58,7 +60,11 @@ class AqueductLoadNeuralPrior(io.ComfyNode):
 
     @classmethod
     def execute(cls, file):
-        return io.NodeOutput(load_prior(model_path(file)))
+        path = model_path(file)
+        config = read_config(path)
+        if "prior" not in config["parts"]:
+            check_loader("AqueductLoadNeuralPrior", file, config)
+        return io.NodeOutput(load_prior(path))
 
 
 class AqueductNeuralPrior(io.ComfyNode):

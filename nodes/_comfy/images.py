@@ -1,6 +1,7 @@
 """IMAGE, MASK and LATENT as ComfyUI passes them; clips as core takes them."""
 
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def to_clip(images: Tensor) -> Tensor:
@@ -30,6 +31,19 @@ def to_mask(flags: Tensor) -> Tensor:
 def mask_frames(mask: Tensor) -> Tensor:
     """MASK ``[H, W]`` or ``[F, H, W]`` -> ``[F, H, W]``."""
     return mask[None] if mask.dim() == 2 else mask
+
+
+def fitted_mask(mask: Tensor, clip: Tensor) -> Tensor:
+    """MASK, one or one per frame, scaled to ``clip [F, C, H, W]``: ``[F, 1, H, W]``. Raises ValueError otherwise."""
+    frames = mask_frames(mask).float()
+    if frames.dim() != 3 or len(frames) not in (1, len(clip)):
+        raise ValueError(
+            f"expected one MASK [height, width] or {len(clip)}, one for each frame, got {list(mask.shape)}: "
+            f"make it as many frames as the images, or leave one"
+        )
+    if frames.shape[1:] != clip.shape[2:]:
+        frames = F.interpolate(frames[:, None], clip.shape[2:], mode="bilinear", antialias=True)[:, 0]
+    return frames[:, None].to(clip.device).expand(len(clip), -1, -1, -1)
 
 
 def latent_frames(latent: dict) -> Tensor:

@@ -6,35 +6,19 @@ its first frame, unless the conditioning brings one.
 """
 
 import comfy.conds
-import comfy.latent_formats
 import comfy.model_base
-import comfy.model_management as mm
-import comfy.model_patcher
-import comfy.ops
 import comfy.patcher_extension
 import comfy.supported_models_base
-import comfy.utils
 import torch
 from einops import rearrange, repeat
 
-from ...core import checkpoints
 from ...core.networks import LatteVideo
 from ...core.networks.video_bridge import VideoBridge
 from .classes import class_indices
+from .loading import load_model
 from .sampler import STATE_KEY
 
 CLASS_KEY, IMAGE_KEY = "aqueduct_class", "aqueduct_image"
-
-
-class PixelLatents(comfy.latent_formats.LatentFormat):
-    """RGB in [-1, 1]: what the pixel-space VAE makes of an IMAGE."""
-
-    latent_channels = 3
-    spacial_downscale_ratio = 1
-    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-
-
-LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
 
 
 class BridgeTimes(torch.nn.Module):
@@ -164,32 +148,6 @@ class BridgeModel(comfy.model_base.BaseModel):
         return clips.repeat(x.shape[0] // frames.shape[0], 1, 1, 1, 1)
 
 
-def load_bridge_model(path: str, disable_dynamic: bool = False):
-    """MODEL and configuration of a bridge file, under ComfyUI's memory management."""
-    network, description = checkpoints.load(path, device="cpu")
-    state = network.state_dict()
-    device, offload = mm.get_torch_device(), mm.unet_offload_device()
-    config = BridgeConfig({**BridgeConfig.unet_config, **description["parts"]["model"]["arguments"]})
-    config.latent_format = LATENT_FORMATS[description["latent"]["format"]]()
-    weights = comfy.utils.weight_dtype(state)
-    dtype = mm.unet_dtype(
-        device, comfy.utils.calculate_parameters(state), list(config.supported_inference_dtypes), weight_dtype=weights
-    )
-    config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, config.supported_inference_dtypes))
-    model = BridgeModel(config, description).to(offload)
-    model.diffusion_model.load_state_dict(state, strict=True)
-    return _patcher(model, device, offload, disable_dynamic, path), description
-
-
-def _patcher(model, device, offload, disable_dynamic: bool, path: str):
-    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    if disable_dynamic:
-        patcher_class = comfy.model_patcher.ModelPatcher
-    patcher = patcher_class(model, load_device=device, offload_device=offload)
-    if hasattr(patcher, "cached_patcher_init"):
-        patcher.cached_patcher_init = (_reload, (path,))
-    return patcher
-
-
-def _reload(path: str, disable_dynamic: bool = False):
-    return load_bridge_model(path, disable_dynamic)[0]
+def load_bridge_model(path: str):
+    """MODEL and configuration of a bridge file."""
+    return load_model(path, BridgeConfig, BridgeModel)

@@ -11,7 +11,8 @@ from einops import rearrange
 
 from ...core import checkpoints
 from .classes import class_indices
-from .model import CLASS_KEY, LATENT_FORMATS
+from .loading import LATENT_FORMATS
+from .model import CLASS_KEY
 
 
 @dataclass(frozen=True)

@@ -245,7 +245,7 @@ def test_pickles_with_code_are_not_run(folder, loader):
 def test_a_prior_is_no_bridge_and_a_bridge_no_prior(folder):
     with refused("prior.safetensors holds only a prior", "load it with AqueductLoadNeuralPrior"):
         run("AqueductLoadBridgeModel", file="prior.safetensors")
-    with refused("no 'prior'"):
+    with refused("holds a bridge model", "load it with AqueductLoadBridgeModel"):
         run("AqueductLoadNeuralPrior", file="with-image-float32.safetensors")
     with refused("no neural prior", "AqueductLoadNeuralPrior"):
         run("AqueductNeuralPrior", prior=None, latent=latent(1, 3, 8, 8), conditioning=motion())

@@ -1,0 +1,67 @@
+"""What every network of the pack needs to be a MODEL: latents, dtype, and ComfyUI's memory management around it."""
+
+from collections.abc import Callable
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.supported_models_base
+import comfy.utils
+
+from ...core import checkpoints
+
+
+class PixelLatents(comfy.latent_formats.LatentFormat):
+    """RGB in [-1, 1]: what the pixel-space VAE makes of an IMAGE."""
+
+    latent_channels = 3
+    spacial_downscale_ratio = 1
+    latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
+
+# (configuration with dtype and latents settled, the file's description) -> the MODEL without its weights
+Make = Callable[[comfy.supported_models_base.BASE, dict], comfy.model_base.BaseModel]
+
+
+def check_loader(node_id: str, file: str, config: checkpoints.Config) -> None:
+    """ValueError, naming the node to take, unless ``node_id`` loads files of this configuration."""
+    kind, right = "a bridge model", "AqueductLoadBridgeModel"
+    if "restoration" in config:
+        kind, right = "an image restoration model", "AqueductLoadRestorationModel"
+    elif "model" not in config["parts"]:
+        kind, right = "only a prior", "AqueductLoadNeuralPrior"
+    if node_id != right:
+        raise ValueError(f"{file} holds {kind}: load it with {right}")
+
+
+def load_model(
+    path: str, family: type[comfy.supported_models_base.BASE], make: Make, disable_dynamic: bool = False
+) -> tuple[comfy.model_patcher.ModelPatcher, dict]:
+    """MODEL and configuration of a file's part `model`, under ComfyUI's memory management.
+
+    ``disable_dynamic``: take the plain patcher even where ComfyUI has one that loads weights piece by piece.
+    """
+    network, description = checkpoints.load(path, device="cpu")
+    state = network.state_dict()
+    device, offload = mm.get_torch_device(), mm.unet_offload_device()
+    config = family({**family.unet_config, **description["parts"]["model"]["arguments"]})
+    config.latent_format = LATENT_FORMATS[description["latent"]["format"]]()
+    supported, weights = list(config.supported_inference_dtypes), comfy.utils.weight_dtype(state)
+    dtype = mm.unet_dtype(device, comfy.utils.calculate_parameters(state), supported, weight_dtype=weights)
+    config.set_inference_dtype(dtype, mm.unet_manual_cast(dtype, device, supported))
+    model = make(config, description).to(offload)
+    model.diffusion_model.load_state_dict(state, strict=True)
+    patcher_class = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    if disable_dynamic:
+        patcher_class = comfy.model_patcher.ModelPatcher
+    patcher = patcher_class(model, load_device=device, offload_device=offload)
+    if hasattr(patcher, "cached_patcher_init"):
+        patcher.cached_patcher_init = (_reload, (path, family, make))
+    return patcher, description
+
+
+def _reload(path, family, make, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    return load_model(path, family, make, disable_dynamic)[0]

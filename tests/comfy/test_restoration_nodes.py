@@ -1,0 +1,349 @@
+"""A restoration file as a ComfyUI MODEL: it computes what core computes, in stock guiders, samplers and schedules."""
+
+import re
+
+import pytest
+import torch
+
+from aqueduct.core.guidance import Guidance, previous_frame, sample_warped_diffusion
+from aqueduct.core.motion import MotionField
+from aqueduct.core.restoration import make_problem
+from aqueduct.tests.comfy import bridge_files, restoration_files
+from aqueduct.tests.comfy.graph import FixedNoise, run, run_one, sample_stock
+from aqueduct.tests.comfy.restoration_files import LEVELS, PROBLEMS, SIZES, core_denoiser
+
+FRAMES, HEIGHT, WIDTH = 3, 16, 24
+CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+
+
+@pytest.fixture(scope="module")
+def folder(comfy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aqueduct")
+    for name in PROBLEMS:
+        restoration_files.write(folder, name)
+    bridge_files.write(folder, "shipped")
+    bridge_files.write_prior(folder)
+    bridge_files.offer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=PROBLEMS)
+def loaded(folder, request):
+    """(name, MODEL, VAE)"""
+    return request.param, *run("AqueductLoadRestorationModel", file=f"{request.param}.safetensors")
+
+
+def load(name: str):
+    return run_one("AqueductLoadRestorationModel", file=f"{name}.safetensors")
+
+
+def images(*size: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(size or (FRAMES, HEIGHT, WIDTH, 3), generator=torch.Generator().manual_seed(seed))
+
+
+def holes(frames: int = FRAMES) -> torch.Tensor:
+    mask = torch.zeros(frames, HEIGHT, WIDTH)
+    for frame in range(frames):
+        mask[frame, 4:12, 5 + frame : 15 + frame] = 1
+    return mask
+
+
+def damaged(name: str, model) -> tuple:
+    """(positive, negative, LATENT) of the node, and the condition by core's own functions."""
+    problem = make_problem(PROBLEMS[name])
+    if name == "inpaint":
+        pictures, mask = images(), holes()
+        condition = problem.condition(pictures.movedim(-1, 1) * 2 - 1, mask[:, None])
+        return *run("AqueductRestorationCondition", model=model, images=pictures, mask=mask), condition
+    small = images(FRAMES, HEIGHT // 4, WIDTH // 4, 3)
+    return *run("AqueductRestorationCondition", model=model, images=small), problem.condition(
+        small.movedim(-1, 1) * 2 - 1
+    )
+
+
+def noise(seed: int = 5) -> torch.Tensor:
+    return torch.randn(FRAMES, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def empty(latent: dict) -> dict:
+    """The LATENT without what it keeps."""
+    return {"samples": torch.zeros_like(latent["samples"])}
+
+
+class Asks:
+    """A SAMPLER that asks the guider once, ``z = noise`` at each level of ``sigmas``."""
+
+    def sample(self, guider, sigmas, extra_args, callback, noise, *_, **__):
+        options = {"model_options": extra_args["model_options"]}
+        return torch.stack([guider(noise, sigma.expand(len(noise)), **options) for sigma in sigmas])
+
+
+def predictions(model, positive, negative, latent, sigmas, cfg: float = 1.0, z=None) -> torch.Tensor:
+    """``[sigmas, F, 3, H, W]``: what a CFGGuider predicts for ``z``."""
+    guider = run_one("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg)
+    with torch.inference_mode():
+        return guider.sample(noise() if z is None else z, latent["samples"], Asks(), torch.tensor(sigmas), seed=0)
+
+
+def sampled(model, positive, negative, latent, sigmas, sampler: str = "euler", source=None, cfg: float = 1.0):
+    out = run_one(
+        "SamplerCustomAdvanced",
+        noise=FixedNoise(noise() if source is None else source),
+        guider=run_one("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg),
+        sampler=run_one("KSamplerSelect", sampler_name=sampler),
+        sigmas=sigmas,
+        latent_image=latent,
+    )
+    return out["samples"]
+
+
+def levels(model, steps: int = 5, scheduler: str = "karras") -> torch.Tensor:
+    return run_one("BasicScheduler", model=model, scheduler=scheduler, steps=steps, denoise=1.0)
+
+
+# --- the same numbers as core -----------------------------------------------------------------------------------------
+
+
+def test_prediction_equals_core_at_every_level(folder, loaded):
+    name, model, _ = loaded
+    *conditioning, latent, condition = damaged(name, model)
+    sigmas = [LEVELS["maximum"], 2.0, 0.5, 0.1, LEVELS["minimum"]]
+    got = predictions(model, *conditioning, latent, sigmas)
+    denoise = core_denoiser(folder / f"{name}.safetensors", condition)
+    for level, sigma in enumerate(sigmas):
+        wanted = denoise(noise(), torch.tensor(sigma, dtype=torch.float64), slice(None))
+        torch.testing.assert_close(got[level], wanted, **CLOSE)
+    assert (got[0] - got[1]).abs().mean() > 0.01
+
+
+def test_every_frame_has_its_own_condition(folder, loaded):
+    name, model, _ = loaded
+    *conditioning, latent, condition = damaged(name, model)
+    same = noise()[:1].expand(FRAMES, -1, -1, -1)
+    got = predictions(model, *conditioning, latent, [1.0], z=same)[0]
+    assert (got[0] - got[1]).abs().mean() > 0.01
+
+
+def test_cfg_changes_nothing(loaded):
+    name, model, _ = loaded
+    *conditioning, latent, _ = damaged(name, model)
+    runs = [predictions(model, *conditioning, latent, [1.0], cfg) for cfg in (1.0, 4.0)]
+    torch.testing.assert_close(*runs, **CLOSE)
+
+
+def test_euler_equals_cores_own_loop(folder, loaded):
+    """At strength 0, and from below sigma_max: there ComfyUI scales noise by sqrt(1 + sigma^2) instead of sigma."""
+    name, model, _ = loaded
+    *conditioning, latent, condition = damaged(name, model)
+    sigmas = levels(model)[1:]
+    still = MotionField(torch.zeros(FRAMES - 1, 2, HEIGHT, WIDTH), torch.zeros(FRAMES - 1, 2, HEIGHT, WIDTH))
+    denoise = core_denoiser(folder / f"{name}.safetensors", condition)
+    guidance = Guidance(previous_frame(still), strength=0.0)
+    wanted = sample_warped_diffusion(denoise, sigmas[0] * noise(), sigmas, guidance)
+    torch.testing.assert_close(sampled(model, *conditioning, empty(latent), sigmas), wanted, **CLOSE)
+
+
+def test_outer_option_reaches_the_network(folder, loaded):
+    """The gradient of a prediction through the MODEL, in both modes, is core's; and the two are not the same."""
+    from aqueduct.nodes._comfy.options import OUTER_KEY
+    from aqueduct.nodes._comfy.restoration import load_restoration_model
+
+    name, model, _ = loaded
+    *_, condition = damaged(name, model)
+    path, gradients = folder / f"{name}.safetensors", []
+    fresh, _ = load_restoration_model(str(path))  # outside inference mode, in which the node ran
+    for outer in (False, True):
+        z, sigma = noise().requires_grad_(True), torch.ones(FRAMES)
+        options = {OUTER_KEY: True} if outer else {}
+        prediction = fresh.model.apply_model(z, sigma, c_concat=condition, transformer_options=options)
+        gradients += torch.autograd.grad(prediction.square().sum(), z)
+        z = noise().requires_grad_(True)
+        wanted = core_denoiser(path, condition, outer)(z, torch.tensor(1.0), slice(None))
+        torch.testing.assert_close(gradients[-1], *torch.autograd.grad(wanted.square().sum(), z), **CLOSE)
+    assert (gradients[0] - gradients[1]).abs().mean() > 1e-3
+
+
+# --- as any MODEL of ComfyUI's ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheduler", ["karras", "exponential", "simple", "normal", "sgm_uniform", "beta"])
+def test_schedules_keep_to_the_files_levels(folder, scheduler):
+    sigmas = levels(load("superres"), 6, scheduler)
+    assert len(sigmas) == 7 and sigmas[-1] == 0 and (sigmas.diff() < 0).all()
+    torch.testing.assert_close(float(sigmas[0]), LEVELS["maximum"], rtol=1e-4, atol=0)
+    lowest = LEVELS["minimum"]
+    assert sigmas[-2] >= lowest * (1 - 1e-4)
+    if scheduler in ("karras", "exponential", "normal"):
+        torch.testing.assert_close(float(sigmas[-2]), lowest, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp_2m", "euler_ancestral", "uni_pc"])
+def test_stock_samplers_run(loaded, sampler):
+    name, model, _ = loaded
+    *conditioning, latent, _ = damaged(name, model)
+    out = sampled(model, *conditioning, latent, levels(model), sampler)
+    assert out.shape == (FRAMES, 3, HEIGHT, WIDTH) and out.isfinite().all()
+
+
+def test_ksampler_runs(loaded):
+    name, model, _ = loaded
+    positive, negative, latent, _ = damaged(name, model)
+    out = sample_stock(model, latent["samples"], positive, negative, steps=3)
+    assert out.shape == (FRAMES, 3, HEIGHT, WIDTH) and out.isfinite().all()
+
+
+def test_one_condition_serves_several_draws(folder):
+    """RepeatLatentBatch of a single picture: frames that differ in their noise alone."""
+    model = load("superres")
+    positive, negative, latent = run("AqueductRestorationCondition", model=model, images=images(1, 4, 6, 3))
+    latent = {"samples": latent["samples"].repeat(FRAMES, 1, 1, 1)}
+    together = sampled(model, positive, negative, latent, levels(model))
+    alone = sampled(model, positive, negative, {"samples": latent["samples"][:1]}, levels(model), source=noise()[1:2])
+    torch.testing.assert_close(together[1:2], alone, **CLOSE)
+
+
+def test_inpainting_keeps_what_is_known_exactly(folder):
+    model = load("inpaint")
+    *conditioning, latent, _ = damaged("inpaint", model)
+    out = sampled(model, *conditioning, latent, levels(model), "dpmpp_2m")
+    known = (holes() == 0)[:, None].expand_as(out)
+    assert torch.equal(out[known], (images().movedim(-1, 1) * 2 - 1)[known])
+    moved = (out - latent["samples"])[~known]
+    assert moved.abs().mean() > 0.01
+
+
+def test_files_precision_and_the_users(folder, monkeypatch):
+    """Weights of 16 bits are computed with in 32, unless the user starts ComfyUI with --bf16-unet."""
+    import comfy.cli_args
+
+    *_, condition = damaged("superres", load("superres"))
+    wanted = core_denoiser(folder / "superres.safetensors", condition)(noise(), torch.tensor(1.0), slice(None))
+    restoration_files.write(folder, "superres", torch.float16, "superres-half")
+    model = load("superres-half")
+    assert model.model.get_dtype() == torch.float32
+    *conditioning, latent, _ = damaged("superres", model)
+    torch.testing.assert_close(predictions(model, *conditioning, latent, [1.0])[0], wanted, rtol=0, atol=5e-3)
+    monkeypatch.setattr(comfy.cli_args.args, "bf16_unet", True)
+    model = load("superres-half")
+    assert model.model.get_dtype() == torch.bfloat16
+    got = predictions(model, *conditioning, latent, [1.0])[0]
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, wanted, rtol=0, atol=5e-2)
+
+
+def test_wrappers_of_the_diffusion_model_run(folder):
+    """What other packs put around networks sees this one, options last, as in ComfyUI's own."""
+    import comfy.patcher_extension as extension
+
+    model, seen = load("superres").clone(), []
+    *conditioning, latent, _ = damaged("superres", model)
+
+    def spy(executor, *args, **kwargs):
+        seen.append((args[0].shape, args[-1]["cond_or_uncond"]))
+        return executor(*args, **kwargs) * 0
+
+    model.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, "spy", spy)
+    got = predictions(model, *conditioning, latent, [1.0])[0]
+    assert seen == [((FRAMES, 6, HEIGHT, WIDTH), [0])]
+    torch.testing.assert_close(got, noise() * 0.25 / 1.25, **CLOSE)  # c_skip z, without the network
+
+
+def test_memory_is_estimated_by_pixels(folder):
+    """Between what a forward pass holds at least and a few times as much."""
+    model = load("superres").model
+    numbers = model.memory_required([1, 3, 64, 64]) / 4 / 64**2
+    widest = 3 * SIZES["channels"] / SIZES["fold"] ** 2  # what the last convolution is given and gives
+    assert widest < numbers < 100 * widest
+    assert model.memory_required([2, 3, 64, 64]) == 2 * model.memory_required([1, 3, 64, 64])
+
+
+def test_model_says_what_it_was_trained_for(folder):
+    model = load("superres").model
+    assert (model.noise, model.problem.factor) == ("gp", 4)
+
+
+def test_vae_is_the_pixel_space_one(loaded):
+    _, _, vae = loaded
+    pictures = images()
+    torch.testing.assert_close(vae.encode(pictures), pictures.movedim(-1, 1) * 2 - 1)
+    torch.testing.assert_close(vae.decode(pictures.movedim(-1, 1) * 2 - 1), pictures)
+
+
+def test_latents(loaded):
+    name, model, _ = loaded
+    _, _, latent, _ = damaged(name, model)
+    assert latent["samples"].shape == (FRAMES, 3, HEIGHT, WIDTH)
+    if name == "superres":
+        assert set(latent) == {"samples"} and not latent["samples"].any()
+    else:
+        assert torch.equal(latent["noise_mask"], holes()[:, None])
+
+
+def test_masks_are_fitted(folder):
+    """One for all frames; smaller ones are scaled, and whatever they touch is missing."""
+    model = load("inpaint")
+
+    def missing(mask):
+        return run("AqueductRestorationCondition", model=model, images=images(), mask=mask)[2]["noise_mask"]
+
+    assert torch.equal(missing(holes()[0]), holes()[:1, None].expand(FRAMES, -1, -1, -1))
+    half = torch.zeros(1, HEIGHT // 2, WIDTH // 2)
+    half[:, 2:4, 3:5] = 1
+    large = missing(half)[0, 0]
+    assert large[4:8, 6:10].all() and not large[:3].any() and not large[9:].any()
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def refused(*parts: str):
+    return pytest.raises(ValueError, match="(?s)" + "".join(f"(?=.*{re.escape(part)})" for part in parts))
+
+
+def test_loaders_name_the_right_node(folder):
+    with refused("superres.safetensors", "AqueductLoadRestorationModel"):
+        run("AqueductLoadBridgeModel", file="superres.safetensors")
+    with refused("superres.safetensors", "AqueductLoadRestorationModel"):
+        run("AqueductLoadNeuralPrior", file="superres.safetensors")
+    with refused("shipped-float32.safetensors", "a bridge model", "AqueductLoadBridgeModel"):
+        load("shipped-float32")
+    with refused("prior.safetensors", "only a prior", "AqueductLoadNeuralPrior"):
+        load("prior")
+
+
+def test_condition_wants_a_restoration_model(folder):
+    bridge = run_one("AqueductLoadBridgeModel", file="shipped-float32.safetensors")
+    with refused("AqueductLoadRestorationModel", "BridgeModel"):
+        run("AqueductRestorationCondition", model=bridge, images=images())
+
+
+def test_masks_belong_to_inpainting(folder):
+    with refused("takes no mask", "inpainting"):
+        run("AqueductRestorationCondition", model=load("superres"), images=images(), mask=holes())
+    with refused("wire a MASK", "1 = missing"):
+        run("AqueductRestorationCondition", model=load("inpaint"), images=images())
+    with refused("or 3", "[2, 16, 24]"):
+        run("AqueductRestorationCondition", model=load("inpaint"), images=images(), mask=holes(2))
+
+
+def test_sizes_are_multiples(folder):
+    pictures, mask = images(1, 18, 31, 3), torch.ones(1, 18, 31)
+    with refused("multiples of 4", "31 x 18", "28 x 16", "ImageScale"):
+        run("AqueductRestorationCondition", model=load("inpaint"), images=pictures, mask=mask)
+
+
+def test_latents_of_other_shapes(folder):
+    model = load("superres")
+    *conditioning, latent, _ = damaged("superres", model)
+    for samples in (latent["samples"][:2], latent["samples"][..., :-4]):
+        with refused("3 frames of 24 x 16", str(list(samples.shape)), "AqueductRestorationCondition"):
+            sample_stock(model, samples, *conditioning)
+
+
+def test_conditioning_of_others(folder):
+    superres, inpaint = load("superres"), load("inpaint")
+    positive, negative, latent, _ = damaged("inpaint", inpaint)
+    with refused("super-resolution with 3 channels", "got 4"):
+        sample_stock(superres, latent["samples"], positive, negative)
+    with refused("AqueductRestorationCondition"):
+        sample_stock(superres, latent["samples"], [[torch.zeros(1, 1, 1), {}]])
