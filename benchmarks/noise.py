@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What Gaussian noise costs along motion, and how near each way of evaluating it is to the float64 sum.
 
-    python3 benchmarks/noise.py                  # everything, about a minute on one core
+    python3 benchmarks/noise.py                  # everything, some minutes on one core
     python3 benchmarks/noise.py --only bar       # measure this part again and keep the other numbers
     python3 benchmarks/noise.py --only           # draw the table and the plot again from the stored numbers
     python3 benchmarks/noise.py --quick          # one round each, to see that it runs; writes nothing
@@ -32,7 +32,8 @@ from _noise_report import figure, report
 from _results import previous
 from torch import Tensor
 
-from aqueduct.core.noise import FullRank, GaussianField, pixel_centres
+from aqueduct.core.motion import MotionField
+from aqueduct.core.noise import FullRank, GaussianField, drawn, pixel_centres, warp_noise
 from aqueduct.core.noise.lattice import Lattice
 from aqueduct.core.noise.waves import Waves
 
@@ -192,12 +193,44 @@ def measure_leaving(quick: bool) -> dict:
     return {"milliseconds": milliseconds, "over_chunked": statistics.median(ratios)}
 
 
+def measure_warpers(quick: bool) -> dict:
+    """Milliseconds a frame of `warp_noise` as a whole, maps and all preparations included, over 16 frames.
+
+    A smooth motion of 22.5 pixels a frame at 512 x 512 on average, which is what Go-with-the-Flow's were measured on.
+    """
+
+    def field(side: int) -> GaussianField:
+        return GaussianField(SEED, CHANNELS, 2 / (math.pi * side), FEATURES)
+
+    result, sums, piece = {}, PlainSums(field(RESOLUTION).waves), warped(128, 3)
+    for side in (128,) if quick else (128, 512):
+        generator = torch.Generator().manual_seed(SEED)
+        flow = torch.nn.functional.interpolate(
+            torch.randn(15, 2, 6, 6, generator=generator), (side, side), mode="bicubic"
+        )
+        flow = flow * (22.5 / 512 * side / flow.norm(dim=1).mean())
+        motion = MotionField(flow, -flow)
+        white = drawn((CHANNELS, side, side), SEED, 0)
+        ways = {
+            "naive": lambda: sums.naive(piece),
+            "gp": lambda side=side, motion=motion: warp_noise(field(side), motion, "gp"),
+            "white": lambda white=white, motion=motion: warp_noise(white, motion, "white"),
+        }
+        times = in_turns(ways, 1 if quick else 5)
+        scale = {"naive": side * side / PIECE, "gp": 1 / 16, "white": 1 / 16}
+        result[f"{side} x {side}"] = {
+            name: 1e3 * scale[name] * statistics.median(values) for name, values in times.items()
+        }
+    return result
+
+
 PARTS = {
     "accuracy": measure_accuracy,
     "bar": measure_bar,
     "paths": measure_paths,
     "scaling": measure_scaling,
     "leaving": measure_leaving,
+    "warpers": measure_warpers,
 }
 
 
