@@ -6,7 +6,7 @@ from .laws import drift, marginal, posterior, pull, reverse_drift, score
 from .parameterisation import PARAMETERISATIONS, Parameterisation
 from .precondition import PRECONDITIONS, Precondition
 from .process import PROCESSES, Bridge, bridge_gmax, brownian, i2sb, lbm, make_bridge, ve, vp
-from .solvers import SOLVERS, sample_bridge
+from .solvers import SOLVERS, sample_bridge, weights_of_steps
 from .spacing import SPACINGS, checked_times, time_of_half_log_snr, times
 from .steps import StepWeights, multistep_weights, step_weights
 
@@ -15,5 +15,5 @@ __all__ = [
     "NetworkDenoiser", "Parameterisation", "Precondition", "StepWeights", "align_snr", "bridge_gmax", "brownian",
     "checked_times", "drift", "flow_levels", "guided", "host_input", "i2sb", "lbm", "make_bridge", "marginal",
     "multistep_weights", "posterior", "pull", "reverse_drift", "sample_bridge", "score", "step_weights",
-    "time_of_half_log_snr", "times", "variance_exploding_levels", "ve", "vp",
+    "time_of_half_log_snr", "times", "variance_exploding_levels", "ve", "vp", "weights_of_steps",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Samplers of a bridge: one loop; a solver says which weights each step has."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -72,28 +72,40 @@ def sample_bridge(
 
     Source: FrameBridge section 4.1 and algorithm 3; DBIM algorithms 1 to 3; BBDM algorithm 2.
     """
-    chosen, eta = choose_solver(solver, eta)
     times = checked_times(times)
     draw = noise_sampler or (lambda t, t_next: torch.randn_like(prior))
     z, past = prior, []
-    for i, (s, t) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (weights, earlier) in enumerate(weights_of_steps(bridge, times, solver, eta)):
+        s, t = times[i], times[i + 1]
         z0_hat = denoiser(z, s)
         if callback is not None:
             callback({"i": i, "t": s, "t_next": t, "x": z, "denoised": z0_hat})
         if t == 0:
             return z0_hat
-        usable = past[: chosen.order - 1]
-        if usable:
-            weights, earlier = multistep_weights(bridge, s, t, [time for time, _ in usable])
-        else:
-            weights, earlier = chosen.step(bridge, s, t, eta), []
-        if s < 1:
-            past.insert(0, (s, z0_hat))
-        del past[chosen.order - 1 :]
-        z = _apply(weights, z, z0_hat, prior, [p for _, p in usable], earlier)
+        z = _apply(weights, z, z0_hat, prior, past[: len(earlier)], earlier)
+        past = [z0_hat, *past[:1]]
         if weights.std > 0:
             z = z + weights.std.to(z) * draw(s, t)
     raise AssertionError("a checked schedule ends in 0")
+
+
+def weights_of_steps(
+    bridge: Bridge, times: Tensor, solver: str = "sde", eta: float | None = None
+) -> Iterator[tuple[StepWeights, list[Tensor]]]:
+    """For each step of `sample_bridge` its weights, and those of the earlier predictions it uses, newest first.
+
+    Arguments as there. The step to 0 gives ``z0_hat`` alone.
+    """
+    chosen, eta = choose_solver(solver, eta)
+    times = checked_times(times)
+    for i, (s, t) in enumerate(zip(times[:-1], times[1:], strict=True)):
+        past = [time for time in times[:i].flip(0)[: chosen.order - 1] if time < 1]
+        if t == 0:
+            yield StepWeights(t, torch.ones_like(t), t, t), []
+        elif past:
+            yield multistep_weights(bridge, s, t, past)
+        else:
+            yield chosen.step(bridge, s, t, eta), []
 
 
 def _apply(

@@ -79,8 +79,7 @@ class Guidance:
     bounded: bool = False
 
     def __post_init__(self):
-        if not (math.isfinite(self.strength) and self.strength >= 0):
-            raise ValueError(f"the strength of guidance is 0 (off) or more, got {self.strength}")
+        check_strength(self.strength)
 
     def scaled(self, gradient: Tensor, errors: Tensor) -> Tensor:
         """``(lambda / sqrt(e)) gradient``, frame by frame; none where the error is zero."""
@@ -173,6 +172,12 @@ class GuidedDenoiser:
         if self.on_guided is not None:
             self.on_guided(guided)
         return guided.prediction - guided.correction / self.schedule.weights[step]
+
+
+def check_strength(strength: float) -> None:
+    """ValueError for one that is negative or not finite."""
+    if not (math.isfinite(strength) and strength >= 0):
+        raise ValueError(f"the strength of guidance is 0 (off) or more, got {strength}")
 
 
 def _per_frame(scale: Tensor, like: Tensor) -> Tensor:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bridges.process import Bridge
+from ..bridges.solvers import weights_of_steps
+from ..bridges.spacing import checked_times
+
 SLACK = 1e-6  # relative: a level that went through float32 is still its own
 
 
@@ -51,7 +55,9 @@ class GuidanceSchedule:
 
     def step(self, t: Tensor | float) -> int:
         """The step that evaluates at ``t``: the one whose levels enclose it, its upper level included."""
-        t = float(torch.as_tensor(t).flatten()[0])
+        t = float(t.flatten()[0] if isinstance(t, Tensor) else t)
+        if t in self.levels[:-1]:  # levels of a nearly noiseless bridge lie closer than the slack
+            return self.levels.index(t)
         at_least = [i for i, level in enumerate(self.levels[:-1]) if level * (1 + SLACK) >= t]
         return at_least[-1] if at_least else 0
 
@@ -68,6 +74,21 @@ def euler_schedule(
     check_descending(levels)
     weights = tuple(1 - after / level for level, after in zip(levels, levels[1:], strict=False))
     return GuidanceSchedule(levels, guided_steps(len(weights), start, end, fraction), weights)
+
+
+def bridge_schedule(
+    bridge: Bridge, times: Sequence[float] | Tensor, solver: str = "sde", eta: float | None = None,
+    start: float = 0.0, end: float = 1.0, fraction: float = 1.0,
+) -> GuidanceSchedule:  # fmt: skip
+    """For `bridges.sample_bridge` at ``times`` (descending to 0) with ``solver`` and ``eta``.
+
+    Each step puts its ``z0_hat`` into the next state with the weight that `bridges.StepWeights.data` says, for the
+    higher orders too; what a multistep solver takes from the same prediction one step later comes on top.
+    ``start``, ``end``, ``fraction`` as `guided_steps`.
+    """
+    times = checked_times(torch.as_tensor(times))
+    weights = tuple(float(step.data) for step, _ in weights_of_steps(bridge, times, solver, eta))
+    return GuidanceSchedule(tuple(times.tolist()), guided_steps(len(weights), start, end, fraction), weights)
 
 
 def check_descending(levels: Sequence[float]) -> None:

@@ -32,6 +32,7 @@ class BridgeSampler(comfy.samplers.Sampler):
         _check_start(times, model_wrap, self.solver, self.eta)
         seed = extra_args.get("seed") or 0
         state = {"bridge": self.bridge, "prior": prior, "noise": noise, "times": times, "mask": denoise_mask}
+        state |= {"solver": self.solver, "eta": self.eta}
         extra_args["model_options"].setdefault("transformer_options", {})[STATE_KEY] = state
         fresh = step_noise(noise, seed)
 
