@@ -12,6 +12,7 @@ def extension():
     from . import (
         bridge,
         conditioning,
+        guidance,
         image,
         model,
         motion_algebra,
@@ -30,7 +31,7 @@ def extension():
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_preview)
-    modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, warped_diffusion)
+    modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, guidance, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

@@ -67,7 +67,7 @@ class MotionNoise:
     def generate_noise(self, latent: dict) -> Tensor:
         """Noise like ``latent["samples"]``. Raises ValueError when the motion has another number of frames."""
         layout = layout_of(latent)
-        compression = _compression(self.motion, layout)
+        compression = compression_of(self.motion, layout)
         motion = motion_for(self.motion, latent)
         wanted = range(layout.clips) if not layout.video or layout.index is None else layout.index
         clips = [self._clip(layout, motion, compression, clip) for clip in wanted]
@@ -98,10 +98,10 @@ class MotionNoise:
 def motion_for(motion: MotionField, latent: dict) -> MotionField:
     """``motion`` from frame to frame of ``latent``, at its size. Raises ValueError when the frames do not fit."""
     layout = layout_of(latent)
-    return latent_motion(motion, _compression(motion, layout)).resized(layout.height, layout.width)
+    return latent_motion(motion, compression_of(motion, layout)).resized(layout.height, layout.width)
 
 
-def _compression(motion: MotionField, layout: Layout) -> int:
+def compression_of(motion: MotionField, layout: Layout) -> int:
     """Frames of the motion per latent frame. Raises ValueError naming both numbers."""
     if not layout.video:
         if motion.frames < layout.last + 1 or (layout.index is None and motion.frames != layout.frames):

@@ -1,0 +1,188 @@
+"""Equivariance guidance of any MODEL or GUIDER, as a wrapper of its predictions."""
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import comfy.model_management
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ...core.guidance import (
+    Guidance,
+    GuidanceSchedule,
+    Guided,
+    GuidedDenoiser,
+    Pairs,
+    bridge_schedule,
+    check_strength,
+    compared,
+    euler_schedule,
+    guided_steps,
+)
+from ...core.guidance.equivariance import check_finite
+from ...core.motion import MotionField
+from ...core.motion.chunks import is_out_of_memory
+from ...core.noise.maps import latent_motion, latent_times
+from .gradients import WAY_OUT, gradients_through
+from .guidance import HostMode, checked_mask, clip_pairs
+from .images import mask_frames
+from .noise import Layout, compression_of, layout_of
+from .sampler import STATE_KEY
+
+WRAPPER_KEY = "aqueduct_equivariance"
+RUN_KEY = "aqueduct_equivariance_run"  # in transformer_options, which each run has anew
+# What torch says where a gradient cannot be: tensors of inference mode that nobody could reach, kernels without one.
+NO_GRADIENT = ("Inference tensor", "autograd formula", "derivative for", "backward")
+
+
+@dataclass(frozen=True, eq=False)
+class HostGuidance:
+    """What the inputs say. Its instances are PREDICT_NOISE wrappers.
+
+    ``motion`` in both directions; ``window``: start, end and fraction of `guided_steps`. Raises ValueError for what
+    can be seen to be wrong before there is a LATENT.
+    """
+
+    motion: MotionField
+    mask: Tensor | None
+    strength: float
+    window: tuple[float, float, float]
+    mode: HostMode
+    reference: str
+    bounded: bool
+
+    def __post_init__(self):
+        check_strength(self.strength)
+        check_finite(self.motion.forward)
+        guided_steps(1, *self.window)
+        if self.mask is not None:
+            checked_mask(self.mask, self.motion.frames)
+
+    def pairs_for(self, x: Tensor) -> Pairs:
+        """Pairs of the frames of ``x`` (`clip_of`). Raises ValueError when motion and LATENT do not fit."""
+        layout = layout_of_state(x)
+        compression = compression_of(self.motion, layout)
+        mask = self.mask
+        if mask is not None and len(mask_frames(mask)) > 1:
+            mask = mask[latent_times(self.motion.frames, compression)]
+        pairs = clip_pairs(latent_motion(self.motion, compression), self.reference, mask)
+        return pairs.resized(layout.height, layout.width).repeated(layout.clips).to(x.device)
+
+    def schedule_for(self, x: Tensor, options: dict) -> GuidanceSchedule:
+        """From what the sampler has said of its steps in ``transformer_options``."""
+        bridge = options.get(STATE_KEY)
+        if bridge is None:
+            return euler_schedule(options["sample_sigmas"], *self.window)
+        return bridge_schedule(bridge["bridge"], bridge["times"], bridge["solver"], bridge["eta"], *self.window)
+
+    def __call__(self, executor, x, timestep, model_options=None, seed=None):
+        """Predictions as they come where nothing is to be guided, else such that the step ends where it should."""
+        if not self.strength:
+            return executor(x, timestep, model_options, seed)
+        options = model_options["transformer_options"]
+        run = options.get(RUN_KEY)
+        if run is None or run.shape != x.shape:
+            run = options[RUN_KEY] = Run(x.shape, self.pairs_for(x), self.schedule_for(x, options))
+        step = run.schedule.step(timestep)
+        if not run.schedule.guided[step]:
+            return executor(x, timestep, model_options, seed)
+
+        def predict(model_options: dict) -> Tensor:
+            def denoiser(z: Tensor, t: Tensor) -> Tensor:
+                return clip_of(executor(like_state(z, x), t, model_options, seed))
+
+            guidance = Guidance(run.pairs, self.strength, self.mode.mode, self.bounded)
+            guided = GuidedDenoiser(denoiser, guidance, run.schedule, lambda found: run.note(step, found))
+            return like_state(guided(clip_of(x), timestep), x)
+
+        if not self.mode.backward:
+            return predict(model_options)
+        asked = self.mode.options(executor.class_obj.inner_model.diffusion_model, model_options)
+        return run.differentiate(executor.class_obj, asked, predict)
+
+
+@dataclass(eq=False)
+class Run:
+    """What guidance keeps during one run of a sampler."""
+
+    shape: torch.Size
+    pairs: Pairs
+    schedule: GuidanceSchedule
+    checkpointed: bool = False
+    errors: list[float] = field(default_factory=list)
+
+    def differentiate(self, guider, model_options: dict, predict: Callable[[dict], Tensor]) -> Tensor:
+        """``predict(model_options)`` where gradients are possible; when memory runs out, for good with checkpoints."""
+        try:
+            with gradients_through(guider, self.checkpointed) as usable:
+                return predict(usable(model_options))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                if isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_GRADIENT):
+                    raise ValueError(f"no gradient goes through this MODEL or its patches: {WAY_OUT}") from error
+                raise
+            if self.checkpointed:
+                raise comfy.model_management.OOM_EXCEPTION(
+                    f"memory ran out in the backward pass of guidance ({list(self.shape)}), with checkpointed blocks "
+                    f"too: make the LATENT shorter or smaller, or use mode outer or x0 (a smaller share saves time, "
+                    f"not memory)"
+                ) from None
+        # Outside the handler: there the exception's traceback still holds the tensors that did not fit.
+        comfy.model_management.soft_empty_cache()
+        logging.warning("Equivariance guidance: out of memory, from here on the network's blocks are computed twice")
+        self.checkpointed = True
+        return self.differentiate(guider, model_options, predict)
+
+    def note(self, step: int, found: Guided) -> None:
+        """Tell what the errors have come to after the last guided step."""
+        values = found.prediction.shape[1] * compared(self.pairs.flow, self.pairs.mask).sum()
+        self.errors.append(float(found.errors.sum() / values))
+        if True not in self.schedule.guided[step + 1 :]:
+            logging.info(
+                f"Equivariance guidance: mean square along the motion {self.errors[0]:.3g} at its first step, "
+                f"{self.errors[-1]:.3g} at its last"
+            )
+
+
+def guided_model(model, guidance: HostGuidance):
+    """A clone of the MODEL whose predictions are guided. Raises ValueError where the mode is not possible on it."""
+    if guidance.strength:
+        guidance.mode.check(model)
+    clone = model.clone()
+    wrappers = clone.wrappers.pop(WrappersMP.PREDICT_NOISE, {})
+    if WRAPPER_KEY in wrappers:
+        raise ValueError("this MODEL is guided along a motion already; guide the original one, or compose the motions")
+    # First is outermost: what the sampler gets is guided, in its own levels, whatever else wraps the predictions.
+    clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, WRAPPER_KEY, guidance)
+    clone.wrappers[WrappersMP.PREDICT_NOISE].update(wrappers)
+    return clone
+
+
+def guided_guider(guider, guidance: HostGuidance):
+    """A copy of the GUIDER, of whatever class, on a guided clone of its MODEL."""
+    guided = copy.copy(guider)
+    guided.model_patcher = guided_model(guider.model_patcher, guidance)
+    if guider.model_options is guider.model_patcher.model_options:
+        guided.model_options = guided.model_patcher.model_options
+    guided.original_conds = dict(guider.original_conds)
+    return guided
+
+
+def layout_of_state(x: Tensor) -> Layout:
+    """How a sampler's state lies; video of one frame is a batch of frames (image models with an axis of time)."""
+    if x.dim() == 3:
+        raise ValueError("a LATENT of several parts (audio and video) cannot follow one motion; separate them first")
+    return layout_of({"samples": x[:, :, 0] if x.dim() == 5 and x.shape[2] == 1 else x})
+
+
+def clip_of(x: Tensor) -> Tensor:
+    """A host's ``[F, C, h, w]`` as it is; ``[B, C, T, h, w]`` clip after clip, ``[B T, C, h, w]``."""
+    return x if x.dim() == 4 else x.movedim(2, 1).flatten(0, 1)
+
+
+def like_state(clip: Tensor, x: Tensor) -> Tensor:
+    """The inverse of `clip_of`, for a state like ``x``."""
+    return clip if x.dim() == 4 else clip.unflatten(0, (x.shape[0], x.shape[2])).movedim(1, 2)
