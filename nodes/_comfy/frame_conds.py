@@ -27,13 +27,15 @@ class FrameDenoiser:
     an axis of time of one, ``[F, C, 1, h, w]``. ``size``: how many frames to ask for at once.
     """
 
-    def __init__(self, guider, sigmas: Tensor, extra_args: dict, noise: Tensor, latent_image: Tensor, mask, size: int):
-        self.guider, self.seed = guider, extra_args.get("seed")
-        self.model_options = extra_args["model_options"]
+    def __init__(
+        self, guider, sigmas: Tensor, seed: int | None, model_options: dict, noise: Tensor, latent_image: Tensor,
+        mask: Tensor | None, size: int,
+    ):  # fmt: skip
+        self.guider, self.seed, self.model_options = guider, seed, model_options
         self.inpaint = comfy.samplers.KSamplerX0Inpaint(guider, sigmas)
         self.noise, self.latent_image, self.mask, self.mask_used = noise, latent_image, mask, None
         if mask is not None:
-            self.model_options = {**self.model_options, MASK_FUNCTION: self._noted(self.model_options)}
+            self.model_options = {**model_options, MASK_FUNCTION: self._noted(model_options)}
         self.sliced: dict[tuple[int, int], Conds] = {}
         self.size = min(size or len(noise), len(noise))
 

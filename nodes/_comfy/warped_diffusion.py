@@ -5,81 +5,96 @@ so this is a `comfy.samplers.Sampler` of its own. Guider, noise scaling and nois
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import comfy.model_management as mm
 import comfy.samplers
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...core.guidance import Guidance, compared, equivariance_error, guided_steps, sample_warped_diffusion, x0
+from ...core.guidance import Guidance, Pairs, compared, equivariance_error, guided_steps, sample_warped_diffusion, x0
 from ...core.guidance.guided import Mode
 from ...core.motion.chunks import is_out_of_memory
 from .frame_conds import FrameDenoiser, couples_frames
-from .gradients import check_differentiable, gradients_through
+from .gradients import gradients_through
+from .guided_model import HostGuidance
+
+Usable = Callable  # from tensors of inference mode, in containers, to ordinary ones
 
 
 class WarpedDiffusionSampler(comfy.samplers.Sampler):
     """SIGMAS are noise levels, the LATENT's batch axis the frames, NOISE follows the motion (or not: it will run).
 
-    ``guidance``: its pairs at the motion's own size. ``window``: start, end and share of `guided_steps`.
     ``frames_at_once``: 0 all; halved for good when memory runs out. ComfyUI has loaded the MODEL by then, and left free
     what all frames take forwards; a backward pass takes more, and finds its size by halving.
     """
 
-    def __init__(self, guidance: Guidance, window: tuple[float, float, float], frames_at_once: int = 0):
-        self.guidance, self.window, self.frames_at_once = guidance, window, frames_at_once
+    def __init__(self, guidance: HostGuidance, frames_at_once: int = 0):
+        self.guidance, self.frames_at_once = guidance, frames_at_once
 
     def sample(
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
         check_frames(noise, model_wrap.conds)
-        steps, size = len(sigmas) - 1, noise.shape[-2:]
-        guided = guided_steps(steps, *self.window)
-        guidance = replace(self.guidance, pairs=self.guidance.pairs.resized(*size).to(noise.device))
-        sampling = model_wrap.inner_model.model_sampling
+        asked, steps = self.guidance, len(sigmas) - 1
+        guided = guided_steps(steps, *asked.window) if asked.strength else (False,) * steps
+        pairs, sampling = asked.pairs_for(noise), model_wrap.inner_model.model_sampling
+        options, seed = extra_args["model_options"], extra_args.get("seed")
+        backward = asked.mode.backward and any(guided)
+        if backward:
+            asked.mode.check(model_wrap.model_patcher)
+            options = asked.mode.options(model_wrap.inner_model.diffusion_model, options)
 
-        def run(usable: Callable) -> Tensor:
-            given = usable((extra_args, noise, latent_image, denoise_mask))
-            denoiser = FrameDenoiser(model_wrap, sigmas, *given, self.frames_at_once)
+        def run(usable: Usable) -> Tensor:
+            given = usable((options, noise, latent_image, denoise_mask))
+            denoiser = FrameDenoiser(model_wrap, sigmas, seed, *given, self.frames_at_once)
             start = sampling.noise_scaling(sigmas[0], *given[1:3], self.max_denoise(model_wrap, sigmas))
-            mode = within_mask(denoiser) if guidance.mode is x0 else guidance.mode
-            with tqdm(total=steps, disable=disable_pbar) as bar:
-
-                def report(at):
-                    bar.update()
-                    if callback is not None:
-                        callback(at["i"], at["denoised"].reshape(noise.shape), at["x"].reshape(noise.shape), steps)
-
+            mode = asked.mode.mode if backward else within_mask(denoiser)
+            guidance = Guidance(pairs, asked.strength, mode, asked.bounded)
+            frames = start.reshape(len(start), -1, *start.shape[-2:])
+            with reporting(callback, start.shape, steps, disable_pbar) as report:
                 clip = sample_warped_diffusion(
-                    denoiser, start.reshape(len(noise), -1, *size), sigmas, replace(guidance, mode=mode), guided,
-                    denoiser.size, report, denoiser.shrink,
-                )  # fmt: skip
-            logging.info(summary(clip, guidance, guided, denoiser.size))
+                    denoiser, frames, sigmas, guidance, guided, denoiser.size, report, denoiser.shrink
+                )
+            logging.info(summary(clip, pairs, guided, denoiser.size))
             return sampling.inverse_noise_scaling(sigmas[-1], clip.reshape(noise.shape))
 
-        if guidance.mode is x0 or not (guidance.strength and any(guided)):
-            return run(lambda tree: tree)
-        return with_gradients(model_wrap, run)
+        return with_gradients(model_wrap, run) if backward else run(lambda tree: tree)
 
 
-def with_gradients(guider, run: Callable[[Callable], Tensor]) -> Tensor:
+def with_gradients(guider, run: Callable[[Usable], Tensor]) -> Tensor:
     """``run(usable)`` within `gradients_through`.
 
     When memory runs out even for one frame it starts again with the network's blocks computed twice.
     """
-    check_differentiable(guider.model_patcher)
     try:
         with gradients_through(guider) as usable:
             return run(usable)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
+    # Outside the handler: there the exception's traceback still holds the tensors that did not fit.
     logging.warning("Warped Diffusion: no memory for the gradient of one frame; again, computing the blocks twice")
     mm.soft_empty_cache()
     with gradients_through(guider, checkpointed=True) as usable:
         return run(usable)
+
+
+@contextmanager
+def reporting(
+    callback: Callable | None, shape: torch.Size, steps: int, quiet: bool
+) -> Iterator[Callable[[dict], None]]:
+    """What core's loop tells after each step, passed on to ComfyUI's callback and the terminal."""
+    with tqdm(total=steps, disable=quiet) as bar:
+
+        def report(at: dict) -> None:
+            bar.update()
+            if callback is not None:
+                callback(at["i"], at["denoised"].reshape(shape), at["x"].reshape(shape), steps)
+
+        yield report
 
 
 def check_frames(noise: Tensor, conds: dict) -> None:
@@ -111,12 +126,11 @@ def within_mask(denoiser: FrameDenoiser) -> Mode:
     return mode
 
 
-def summary(clip: Tensor, guidance: Guidance, guided: tuple[bool, ...], size: int) -> str:
+def summary(clip: Tensor, pairs: Pairs, guided: tuple[bool, ...], size: int) -> str:
     """What the run came to, in a line; the error is a mean square over pixels and channels, in latent units."""
-    pairs = guidance.pairs
     later, earlier = clip[list(pairs.later)], clip[list(pairs.earlier)]
     error = equivariance_error(later, earlier, pairs.flow, pairs.mask).sum()
     values = clip.shape[1] * compared(pairs.flow, pairs.mask).sum()
     left = f"{error / values:.3g} a pixel" if values else "unknown (no pixel stays in the frame and passes the test)"
-    count = sum(guided) if guidance.strength else 0
-    return f"Warped Diffusion: self-warping error {left}, {count} of {len(guided)} steps guided, {size} frames at once"
+    steps = f"{sum(guided)} of {len(guided)} steps guided"
+    return f"Warped Diffusion: self-warping error {left}, {steps}, {size} frames at once"
