@@ -18,6 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 Usable = Callable[[Any], Any]
 WAY_OUT = "use mode x0, which needs no gradient"
+DYNAMIC = (
+    f"this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: {WAY_OUT}, or "
+    f"start ComfyUI with --disable-dynamic-vram"
+)
 LISTS = (nn.ModuleList, nn.Sequential)
 
 
@@ -50,17 +54,27 @@ def gradients_through(guider, checkpointed: bool = False) -> Iterator[Usable]:
         yield usable
 
 
+def clone_for_gradients(model):
+    """A clone of the MODEL whose weights stay in memory while it runs: newer versions let them come and go.
+
+    Raises ValueError where ComfyUI does not know how to load the model again for that.
+    """
+    if not _dynamic(model):
+        return model.clone()
+    try:
+        return model.clone(disable_dynamic=True)
+    except RuntimeError as error:
+        raise ValueError(DYNAMIC) from error
+
+
 def check_differentiable(model) -> None:
     """ValueError unless a backward pass through the MODEL is possible, naming what stands against it.
 
     Weights of 8 bits or less, and those in a form of their own (quantised, GGUF), are computed with in ways that have
     no gradient, or not the right one.
     """
-    if getattr(model, "is_dynamic", lambda: False)():
-        raise ValueError(
-            f"this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: "
-            f"{WAY_OUT}, or start ComfyUI with --disable-dynamic-vram"
-        )
+    if _dynamic(model):
+        raise ValueError(DYNAMIC)
     for name, weight in model.model.named_parameters():
         packed = type(weight) not in (nn.Parameter, Tensor)
         if packed or weight.dtype.itemsize < 2 or not (weight.is_floating_point() or weight.is_complex()):
@@ -147,6 +161,10 @@ def _replaced(table: dict, values: dict) -> Iterator[None]:
                 table[key] = before[key]
             else:
                 del table[key]
+
+
+def _dynamic(model) -> bool:
+    return hasattr(model, "is_dynamic") and model.is_dynamic()
 
 
 def _check_loaded(patcher) -> None:

@@ -26,7 +26,7 @@ from ...core.guidance.equivariance import check_finite
 from ...core.motion import MotionField
 from ...core.motion.chunks import is_out_of_memory
 from ...core.noise.maps import latent_motion, latent_times
-from .gradients import WAY_OUT, gradients_through
+from .gradients import WAY_OUT, clone_for_gradients, gradients_through
 from .guidance import HostMode, checked_mask, clip_pairs
 from .images import mask_frames
 from .noise import Layout, compression_of, layout_of
@@ -149,9 +149,10 @@ class Run:
 
 def guided_model(model, guidance: HostGuidance):
     """A clone of the MODEL whose predictions are guided. Raises ValueError where the mode is not possible on it."""
+    backward = guidance.strength and guidance.mode.backward
+    clone = clone_for_gradients(model) if backward else model.clone()
     if guidance.strength:
-        guidance.mode.check(model)
-    clone = model.clone()
+        guidance.mode.check(clone)
     wrappers = clone.wrappers.pop(WrappersMP.PREDICT_NOISE, {})
     if WRAPPER_KEY in wrappers:
         raise ValueError("this MODEL is guided along a motion already; guide the original one, or compose the motions")

@@ -1,36 +1,14 @@
 """Gradients through real hosts while they sample: right by finite differences, and nothing left behind."""
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor
 
-from aqueduct.tests.comfy.graph import run, run_one, sample_stock
+from aqueduct.tests.comfy.graph import sample_stock
+from aqueduct.tests.comfy.guided_hosts import clip_latent, sampling, state_of
 from aqueduct.tests.comfy.hosts import HOSTS, Host, normal
-from aqueduct.tests.comfy.test_guidance_hosts import clip_latent
 
 CHECKED = ["wan-i2v", "ltxv", "sd15", "svd"]  # DiTs that edit in place, U-Nets with frames in the batch axis
-
-
-def sampling(host: Host, inside, model=None):
-    """``inside(guider, x, level, model_options)`` once, at the first step of a stock run."""
-    from comfy.samplers import KSAMPLER
-
-    found = []
-
-    def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None):
-        found.append(inside(model.inner_model, x, sigmas[:1].expand(len(x)), extra_args["model_options"]))
-        return x
-
-    model = host.model if model is None else model
-    guider = run_one("CFGGuider", model=model, positive=host.positive, negative=host.negative, cfg=2.0)
-    sigmas = torch.tensor([0.6, 0.0]) if host.flow else torch.tensor([2.0, 0.0])
-    run(
-        "SamplerCustomAdvanced", noise=run_one("RandomNoise", noise_seed=3), guider=guider, sampler=KSAMPLER(sampler),
-        sigmas=sigmas, latent_image={"samples": clip_latent(host)},
-    )  # fmt: skip
-    return found[0]
 
 
 def gradient(guider, x: Tensor, level: Tensor, options: dict, checkpointed: bool = False) -> tuple[Tensor, Tensor]:
@@ -42,22 +20,6 @@ def gradient(guider, x: Tensor, level: Tensor, options: dict, checkpointed: bool
         predicted = guider(entering, level.clone(), usable(options), 0)
         pulled = torch.autograd.grad(predicted, entering, normal(*x.shape, seed=9))[0]
     return predicted.detach(), pulled
-
-
-def state_of(model) -> dict:
-    """All that a gradient could have left changed."""
-    import comfy.model_management as mm
-
-    modules = list(model.model.modules())
-    return {
-        "training": mm.__dict__.get("in_training", "absent"),
-        "weights": [(id(p), p.requires_grad, p.is_inference()) for p in model.model.parameters()],
-        "order": [tuple(m._parameters) for m in modules],
-        "buffers": [id(b) for m in modules for b in m._buffers.values()],
-        "own forwards": [m for m in modules if "forward" in m.__dict__],
-        "options": copy.deepcopy(model.model_options),
-        "wrappers": {kind: {key: list(w) for key, w in keyed.items()} for kind, keyed in model.wrappers.items()},
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=CHECKED)
