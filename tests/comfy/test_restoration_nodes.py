@@ -5,9 +5,12 @@ import re
 import pytest
 import torch
 
-from aqueduct.core.guidance import Guidance, previous_frame, sample_warped_diffusion
+from aqueduct.core import checkpoints
+from aqueduct.core.guidance import Guidance, full, outer, previous_frame, sample_warped_diffusion, x0
 from aqueduct.core.motion import MotionField
+from aqueduct.core.networks import Restorer
 from aqueduct.core.restoration import make_problem
+from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, arguments_of, describe
 from aqueduct.tests.comfy import bridge_files, restoration_files
 from aqueduct.tests.comfy.graph import FixedNoise, run, run_one, sample_stock
 from aqueduct.tests.comfy.restoration_files import LEVELS, PROBLEMS, SIZES, core_denoiser
@@ -85,12 +88,13 @@ def predictions(model, positive, negative, latent, sigmas, cfg: float = 1.0, z=N
         return guider.sample(noise() if z is None else z, latent["samples"], Asks(), torch.tensor(sigmas), seed=0)
 
 
-def sampled(model, positive, negative, latent, sigmas, sampler: str = "euler", source=None, cfg: float = 1.0):
+def sampled(model, positive, negative, latent, sigmas, sampler="euler", source=None) -> torch.Tensor:
+    """``sampler``: the name of a stock one, or a SAMPLER."""
     out = run_one(
         "SamplerCustomAdvanced",
         noise=FixedNoise(noise() if source is None else source),
-        guider=run_one("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg),
-        sampler=run_one("KSamplerSelect", sampler_name=sampler),
+        guider=run_one("CFGGuider", model=model, positive=positive, negative=negative, cfg=1.0),
+        sampler=run_one("KSamplerSelect", sampler_name=sampler) if isinstance(sampler, str) else sampler,
         sigmas=sigmas,
         latent_image=latent,
     )
@@ -152,15 +156,38 @@ def test_outer_option_reaches_the_network(folder, loaded):
     *_, condition = damaged(name, model)
     path, gradients = folder / f"{name}.safetensors", []
     fresh, _ = load_restoration_model(str(path))  # outside inference mode, in which the node ran
-    for outer in (False, True):
+    for part in (False, True):
         z, sigma = noise().requires_grad_(True), torch.ones(FRAMES)
-        options = {OUTER_KEY: True} if outer else {}
+        options = {OUTER_KEY: True} if part else {}
         prediction = fresh.model.apply_model(z, sigma, c_concat=condition, transformer_options=options)
         gradients += torch.autograd.grad(prediction.square().sum(), z)
         z = noise().requires_grad_(True)
-        wanted = core_denoiser(path, condition, outer)(z, torch.tensor(1.0), slice(None))
+        wanted = core_denoiser(path, condition, part)(z, torch.tensor(1.0), slice(None))
         torch.testing.assert_close(gradients[-1], *torch.autograd.grad(wanted.square().sum(), z), **CLOSE)
     assert (gradients[0] - gradients[1]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["x0", "outer", "full"])
+def test_warped_diffusion_equals_core(folder, mode):
+    """Algorithm 1 through the MODEL, a frame at a time, each with its own condition; core takes all frames at once."""
+    model = load("superres")
+    *conditioning, latent, condition = damaged("superres", model)
+    sigmas, still = levels(model, 3)[1:], torch.zeros(FRAMES - 1, 2, HEIGHT, WIDTH)
+    motion, path = MotionField(still + 0.3, still - 0.3), folder / "superres.safetensors"
+    inputs = {"strength": 5.0, "bounded": False, "reference": "previous frame"}
+    sampler = run_one("AqueductWarpedDiffusionSampler", motion=motion, mode=mode, frames_at_once=1, **inputs)
+    got = sampled(model, *conditioning, latent, sigmas, sampler=sampler)
+
+    def in_core(way, strength: float = 5.0) -> torch.Tensor:
+        denoise, guidance = core_denoiser(path, condition), Guidance(previous_frame(motion), strength, way)
+        return sample_warped_diffusion(denoise, sigmas[0] * noise(), sigmas, guidance)
+
+    part = core_denoiser(path, condition, outer=True)
+    ways = {"x0": x0, "outer": outer(lambda _: lambda z, t: part(z, t, slice(None))), "full": full}
+    wanted = in_core(ways.pop(mode))
+    torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-3)
+    others = [in_core(way) for way in ways.values()] + [in_core(full, strength=0.0)]
+    assert min((wanted - other).abs().max() for other in others) > 0.01
 
 
 # --- as any MODEL of ComfyUI's ----------------------------------------------------------------------------------------
@@ -291,6 +318,21 @@ def test_masks_are_fitted(folder):
     half[:, 2:4, 3:5] = 1
     large = missing(half)[0, 0]
     assert large[4:8, 6:10].all() and not large[:3].any() and not large[9:].any()
+
+
+@pytest.mark.parametrize("name", ["superres_gp", "inpaint_white"])
+def test_what_the_recipes_write_is_what_the_node_reads(folder, name):
+    recipe = RESTORATION_RECIPES[name]
+    network = Restorer(**arguments_of(recipe)).initialise(torch.Generator().manual_seed(0))
+    checkpoints.save(network, folder / f"{name}.safetensors", describe(recipe))
+    model = load(name)
+    assert (model.model.noise, model.model.problem) == (recipe.noise, make_problem(recipe.problem))
+    given = {"mask": torch.ones(1, 16, 16)} if name.startswith("inpaint") else {}
+    pictures = images(2, 16, 16, 3) if given else images(2, 2, 2, 3)
+    *conditioning, latent = run("AqueductRestorationCondition", model=model, images=pictures, **given)
+    z = noise()[:2, :, :, :16]
+    got = predictions(model, *conditioning, latent, [2.0], z=z)[0]
+    torch.testing.assert_close(got, z * 0.25 / 4.25, **CLOSE)  # c_skip z: the network's output begins at zero
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
