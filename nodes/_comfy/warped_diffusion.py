@@ -8,27 +8,27 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import comfy.model_management as mm
 import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...core.guidance import Guidance, Pairs, compared, equivariance_error, guided_steps, sample_warped_diffusion, x0
+from ...core.guidance import Guidance, Pairs, compared, equivariance_error, euler_schedule, sample_warped_diffusion, x0
 from ...core.guidance.guided import Mode
-from ...core.motion.chunks import is_out_of_memory
 from .frame_conds import FrameDenoiser, couples_frames
-from .gradients import gradients_through
-from .guided_model import HostGuidance
+from .gradients import usable
+from .guided_model import WRAPPER_KEY, HostGuidance, Run
 
-Usable = Callable  # from tensors of inference mode, in containers, to ordinary ones
+INSTEAD = "use AqueductEquivarianceGuidance with a stock sampler"
 
 
 class WarpedDiffusionSampler(comfy.samplers.Sampler):
     """SIGMAS are noise levels, the LATENT's batch axis the frames, NOISE follows the motion (or not: it will run).
 
     ``frames_at_once``: 0 all; halved for good when memory runs out. ComfyUI has loaded the MODEL by then, and left free
-    what all frames take forwards; a backward pass takes more, and finds its size by halving.
+    what all frames take forwards; a backward pass takes more, and finds its size by halving. Where not even one frame
+    fits, the run starts again with the network's blocks computed twice.
     """
 
     def __init__(self, guidance: HostGuidance, frames_at_once: int = 0):
@@ -37,49 +37,33 @@ class WarpedDiffusionSampler(comfy.samplers.Sampler):
     def sample(
         self, model_wrap, sigmas, extra_args, callback, noise, latent_image=None, denoise_mask=None, disable_pbar=False
     ):
-        check_frames(noise, model_wrap.conds)
-        asked, steps = self.guidance, len(sigmas) - 1
-        guided = guided_steps(steps, *asked.window) if asked.strength else (False,) * steps
-        pairs, sampling = asked.pairs_for(noise), model_wrap.inner_model.model_sampling
-        options, seed = extra_args["model_options"], extra_args.get("seed")
+        check_model(model_wrap)
+        check_frames(noise)
+        asked, sampling = self.guidance, model_wrap.inner_model.model_sampling
+        this = Run(noise.shape, asked.pairs_for(noise), euler_schedule(sigmas, *asked.window))
+        guided = this.schedule.guided if asked.strength else (False,) * (len(sigmas) - 1)
         backward = asked.mode.backward and any(guided)
-        if backward:
-            asked.mode.check(model_wrap.model_patcher)
-            options = asked.mode.options(model_wrap.inner_model.diffusion_model, options)
 
-        def run(usable: Usable) -> Tensor:
-            given = usable((options, noise, latent_image, denoise_mask))
-            denoiser = FrameDenoiser(model_wrap, sigmas, seed, *given, self.frames_at_once)
-            start = sampling.noise_scaling(sigmas[0], *given[1:3], self.max_denoise(model_wrap, sigmas))
+        def sampled(options: dict) -> Tensor:
+            given = usable((noise, latent_image, denoise_mask)) if backward else (noise, latent_image, denoise_mask)
+            denoiser = FrameDenoiser(model_wrap, sigmas, extra_args.get("seed"), options, *given, self.frames_at_once)
+            start = sampling.noise_scaling(sigmas[0], *given[:2], self.max_denoise(model_wrap, sigmas))
             mode = asked.mode.mode if backward else within_mask(denoiser)
-            guidance = Guidance(pairs, asked.strength, mode, asked.bounded)
+            guidance = Guidance(this.pairs, asked.strength, mode, asked.bounded)
             frames = start.reshape(len(start), -1, *start.shape[-2:])
-            with reporting(callback, start.shape, steps, disable_pbar) as report:
+            with reporting(callback, start.shape, len(guided), disable_pbar) as report:
                 clip = sample_warped_diffusion(
                     denoiser, frames, sigmas, guidance, guided, denoiser.size, report, denoiser.shrink
                 )
-            logging.info(summary(clip, pairs, guided, denoiser.size))
+            logging.info(summary(clip, this.pairs, guided, denoiser.size))
             return sampling.inverse_noise_scaling(sigmas[-1], clip.reshape(noise.shape))
 
-        return with_gradients(model_wrap, run) if backward else run(lambda tree: tree)
-
-
-def with_gradients(guider, run: Callable[[Usable], Tensor]) -> Tensor:
-    """``run(usable)`` within `gradients_through`.
-
-    When memory runs out even for one frame it starts again with the network's blocks computed twice.
-    """
-    try:
-        with gradients_through(guider) as usable:
-            return run(usable)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-    # Outside the handler: there the exception's traceback still holds the tensors that did not fit.
-    logging.warning("Warped Diffusion: no memory for the gradient of one frame; again, computing the blocks twice")
-    mm.soft_empty_cache()
-    with gradients_through(guider, checkpointed=True) as usable:
-        return run(usable)
+        options = extra_args["model_options"]
+        if not backward:
+            return sampled(options)
+        asked.mode.check(model_wrap.model_patcher)
+        options = asked.mode.options(model_wrap.inner_model.diffusion_model, options)
+        return this.differentiate(model_wrap, options, sampled)
 
 
 @contextmanager
@@ -97,18 +81,25 @@ def reporting(
         yield report
 
 
-def check_frames(noise: Tensor, conds: dict) -> None:
-    """Raises ValueError unless the batch holds the frames of a clip and the model sees them one by one."""
-    instead = "use AqueductEquivarianceGuidance with a stock sampler"
+def check_frames(noise: Tensor) -> None:
+    """Raises ValueError unless the batch holds the frames of a clip."""
     if noise.dim() == 5 and noise.shape[2] > 1:
         raise ValueError(
             f"this sampler makes a clip with an image model, frames in the batch axis [F,C,h,w]; got a LATENT of video "
-            f"{list(noise.shape)}: {instead}"
+            f"{list(noise.shape)}: {INSTEAD}"
         )
     if noise.dim() not in (4, 5):
         raise ValueError(f"expected a LATENT of frames [F,C,h,w], got {list(noise.shape)}")
-    if couples_frames(conds):
-        raise ValueError(f"this sampler makes a clip with an image model; this MODEL is one of video (SVD): {instead}")
+
+
+def check_model(guider) -> None:
+    """Raises ValueError for models that see frames together, or are guided already, which is for all frames at once."""
+    if couples_frames(guider.conds):
+        raise ValueError(f"this sampler makes a clip with an image model; this MODEL is one of video (SVD): {INSTEAD}")
+    if guider.model_patcher.get_wrappers(WrappersMP.PREDICT_NOISE, WRAPPER_KEY):
+        raise ValueError(
+            "this MODEL is guided by AqueductEquivarianceGuidance, and this sampler does the same: take one of the two"
+        )
 
 
 def within_mask(denoiser: FrameDenoiser) -> Mode:

@@ -280,6 +280,22 @@ def test_parts_are_conditioned_as_the_whole(host, what):
     assert (plain - whole).abs().max() > 0.01
 
 
+def test_a_control_net_of_some_frames_forgets_the_hint_made_ready_for_others(comfy):
+    """As after memory ran out with all frames: the hint of all was ready. One object serves all prompts."""
+    from aqueduct.nodes._comfy.frame_conds import conds_of_frames
+
+    hints = normal(FRAMES, 3, 8, 8, seed=12)
+    net, single = tiny_control(hints), tiny_control(hints[:1])
+    net.cond_hint = single.cond_hint = ready = torch.zeros(2, 3, 8, 8)
+    prompts = [{"model_conds": {}, "control": net}, {"model_conds": {}, "control": single}]
+    found = conds_of_frames({"positive": prompts, "negative": prompts[:1]}, range(1, 3))
+    own = found["positive"][0]["control"]
+    assert own is found["negative"][0]["control"] and own.cond_hint is None
+    assert torch.equal(own.cond_hint_original, hints[1:3]) and own.control_model is net.control_model
+    assert net.cond_hint is ready and net.cond_hint_original is hints
+    assert found["positive"][1]["control"] is single
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_parts_of_a_model_with_channels_of_condition(exact, size):
     whole = sample(exact, warped(), SEES_PICTURES)
@@ -330,10 +346,10 @@ def test_the_gradient_goes_through_the_network_of_each_part(host):
 
 
 def test_no_memory_for_the_gradient_of_one_frame_has_the_blocks_computed_twice(exact, monkeypatch, caplog):
-    from aqueduct.nodes._comfy import warped_diffusion
+    from aqueduct.nodes._comfy import guided_model
 
     whole = sample(exact, warped(mode="full"), SEES_PICTURES, sigmas=levels(exact, 2))
-    tried, network, own = [], type(exact.model.diffusion_model), warped_diffusion.gradients_through
+    tried, network, own = [], type(exact.model.diffusion_model), guided_model.gradients_through
     forward = network.forward
 
     def noting(guider, checkpointed=False):
@@ -345,11 +361,11 @@ def test_no_memory_for_the_gradient_of_one_frame_has_the_blocks_computed_twice(e
             raise torch.cuda.OutOfMemoryError("out of memory")
         return forward(self, *arguments, **more)
 
-    monkeypatch.setattr(warped_diffusion, "gradients_through", noting)
+    monkeypatch.setattr(guided_model, "gradients_through", noting)
     monkeypatch.setattr(network, "forward", small)
     found = sample(exact, warped(mode="full"), SEES_PICTURES, sigmas=levels(exact, 2))
     torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
-    assert tried == [False, True] and "computing the blocks twice" in caplog.text
+    assert tried == [False, True] and "computed twice" in caplog.text
 
     monkeypatch.setattr(network, "forward", lambda *_, **__: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
@@ -429,14 +445,15 @@ def test_every_step_is_shown_and_the_end_is_told(exact, monkeypatch, caplog):
     assert error == pytest.approx(WORLD.moved(clip).mean().item(), rel=0.01)
 
 
-def test_an_interrupt_in_the_middle_of_a_step_leaves_the_model_as_it_was(host):
+@pytest.mark.parametrize("mode", ["x0", "full"])
+def test_an_interrupt_in_the_middle_of_a_step_leaves_the_model_as_it_was(host, mode):
     import comfy.model_management as mm
 
     positive, negative = conditioned("control net")
     sigmas = late(host.model)
     guider = run_one("CFGGuider", model=host.model, positive=positive, negative=negative, cfg=2.0)
     before = sample_stock(host.model, torch.zeros(2, 4, 8, 8), host.positive)
-    sampler, calls = warped(frames_at_once=2), []
+    sampler, calls = warped(mode=mode, frames_at_once=2), []
     options = host.model.model_options
 
     class Stopping(type(guider)):
@@ -464,6 +481,18 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_the_model_as_it_was(host):
 def test_a_motion_of_another_length_is_refused_with_both_numbers(exact):
     with pytest.raises(ValueError, match="motion has 5 frames, the LATENT 4"):
         sample(exact, warped(ShiftWorld(5, height=8, width=8).motion()), SEES_PICTURES)
+
+
+def test_a_model_that_is_guided_already_is_refused(exact):
+    guided, _ = run("AqueductEquivarianceGuidance", model=exact, motion=WORLD.motion(), mode="x0")
+    with pytest.raises(ValueError, match="take one of the two"):
+        sample(guided, warped(), SEES_PICTURES)
+
+
+def test_modes_the_model_does_not_have_are_refused(exact):
+    with pytest.raises(ValueError, match="use mode full or x0"):
+        sample(exact, warped(mode="outer"), SEES_PICTURES)
+    sample(exact, warped(mode="outer", strength=0.0), SEES_PICTURES)
 
 
 def test_a_motion_that_is_not_finite_is_refused(comfy):
