@@ -9,7 +9,7 @@ from aqueduct.core.motion import MotionField, warp
 from aqueduct.tests.comfy.graph import run, run_one
 from aqueduct.tests.comfy.hosts import Host, normal
 
-STEPS = 5
+STEPS = 4
 
 
 def clip_latent(host: Host) -> Tensor:
