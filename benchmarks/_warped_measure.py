@@ -50,7 +50,10 @@ def _singles(models: Models, short: str, scenes: dict[str, Scene], model: str, n
         generator = torch.Generator().manual_seed(scene.seed)
         drawn = NOISES[noise](generator, len(scene.truth), SIZE, SIZE)
         answers = sampled(models, short, scene, Way(model, noise), drawn)
-        rows += [restoration(answer[None], _one(scene, n)) for n, answer in enumerate(answers)]
+        expected = sampled(models, short, scene, Way(model, noise, steps=1), drawn)  # E[z_0 | what was measured]
+        for n, (answer, mean) in enumerate(zip(answers.split(1), expected.split(1), strict=True)):
+            one = _one(scene, n)
+            rows.append(restoration(answer, one) | {"psnr_mean": restoration(mean, one)["psnr"]})
     losses = [loss for scene in scenes.values() for loss in _losses(models, short, scene, model, noise)]
     return _columns(rows) | {"loss": losses}
 

@@ -77,7 +77,7 @@ def video_scene(short: str, name: str, seed: int, frames: int = FRAMES) -> Scene
 
     Super-resolution: from all of the small frames, enlarged by bicubic interpolation. Inpainting: a hole that rests on
     the screen, filled by OpenCV's Telea method before. ``true`` is estimated from the video itself. Of 12 windows at
-    random the one that moves most is taken.
+    random the one is taken where most pixels move, see `_moving`.
     """
     generator = torch.Generator().manual_seed(seed)
     width, starts = VIDEOS[name]
@@ -87,7 +87,7 @@ def video_scene(short: str, name: str, seed: int, frames: int = FRAMES) -> Scene
     clip = clip[..., :height, :width]
     true = _estimated(clip)
     corners = [tuple(8 * _below((side - SIZE) // 8 + 1, generator) for side in (height, width)) for _ in range(12)]
-    moved = [_window(true, corner).forward.norm(dim=1).mean().item() for corner in corners]
+    moved = [_moving(_window(true, corner)) for corner in corners]
     top, left = corners[moved.index(max(moved))]
     hole = _hole(SIZE, generator)
     whole = F.pad(hole, [left, width - SIZE - left, top, height - SIZE - top])
@@ -159,6 +159,11 @@ def _window(motion: MotionField, corner: tuple[int, int]) -> MotionField:
     top, left = corner
     cut = (..., slice(top, top + SIZE), slice(left, left + SIZE))
     return MotionField(motion.forward[cut].contiguous(), motion.backward[cut].contiguous())
+
+
+def _moving(motion: MotionField) -> float:
+    """Share of the pixels that move by half a pixel or more, by flow that passes the cycle test."""
+    return (motion.checked().forward_valid & (motion.forward.norm(dim=1) >= 0.5)).float().mean().item()
 
 
 def _small_enlarged(clip: Tensor) -> Tensor:
