@@ -16,6 +16,11 @@ from aqueduct.scripts._environment import prepare
 from aqueduct.scripts._graph import Graph
 from aqueduct.scripts._motion_workflows import camera_motion, draw_motion, video_motion
 from aqueduct.scripts._noise_workflows import warped_noise_any_model
+from aqueduct.scripts._restoration_workflows import (
+    guided_host_model,
+    warped_diffusion_inpaint,
+    warped_diffusion_superres,
+)
 from aqueduct.scripts._server import ComfyServer
 
 START = """## From one image to a video
@@ -152,7 +157,7 @@ def snr_align_host_model(info: dict) -> Graph:
 
 BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
 MOTIONS = (draw_motion, video_motion, camera_motion)
-NOISES = (warped_noise_any_model,)
+NOISES = (warped_noise_any_model, warped_diffusion_superres, warped_diffusion_inpaint, guided_host_model)
 
 
 def main() -> None:

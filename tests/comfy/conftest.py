@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from aqueduct.scripts._server import ComfyServer
+from aqueduct.tests.comfy.sd_host import write_tiny_sd15
 from aqueduct.tests.comfy.wan_host import write_tiny_wan
 
 HERE = Path(__file__).parent
@@ -53,9 +54,10 @@ def _pin_nodes(comfyui_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def host_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
-    """A server that finds tiny random Wan files under the names the workflow asks for."""
+    """A server that finds tiny random files: Wan's under the names the workflows ask for, and those of `sd_host`."""
     folder = tmp_path_factory.mktemp("host_models")
     write_tiny_wan(folder)
+    write_tiny_sd15(folder)
     paths = folder / "paths.yaml"
     paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "diffusion_models": ".", "vae": "."}}))
     with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
