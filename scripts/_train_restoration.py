@@ -34,8 +34,8 @@ class RestorationRecipe:
     data_seed: int = 21
 
 
-_WHITE = LoopSettings(steps=4500, learning_rate=1e-3, save_every=250)
-_ON = LoopSettings(steps=3500, learning_rate=8e-4, warmup=50, save_every=250)
+_WHITE = LoopSettings(steps=4000, learning_rate=1e-3, save_every=250)
+_ON = LoopSettings(steps=2000, learning_rate=8e-4, warmup=50, save_every=250)
 _PROBLEMS = {"superres": {"kind": "super-resolution", "factor": 8}, "inpaint": {"kind": "inpainting"}}
 RESTORATION_RECIPES = {
     name: recipe
@@ -65,7 +65,8 @@ def training_pictures(held_out: bool = False) -> list[torch.Tensor]:
 
 
 def arguments_of(recipe: RestorationRecipe) -> dict:
-    return {"condition_channels": make_problem(recipe.problem).condition_channels}
+    condition_channels = make_problem(recipe.problem).condition_channels
+    return {"condition_channels": condition_channels, "channels": 48, "multipliers": [1, 1, 2]}
 
 
 def describe(recipe: RestorationRecipe) -> dict:
@@ -76,7 +77,7 @@ def describe(recipe: RestorationRecipe) -> dict:
         "parts": {"model": {"architecture": "Restorer", "arguments": arguments_of(recipe)}},
         "restoration": recipe.problem,
         "noise": recipe.noise,
-        "precondition": {"kind": "edm", "std_data": Precondition().std_data},
+        "precondition": {"kind": "edm", "std_data": make_problem(recipe.problem).std_guess},
         "levels": {"minimum": levels.minimum, "maximum": levels.maximum},
         "latent": {"format": "pixel", "channels": 3, "vae": "pixel_space"},
         "training": {
@@ -85,7 +86,7 @@ def describe(recipe: RestorationRecipe) -> dict:
             "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start, "batch": BATCH,
             "steps": recipe.settings.steps,
             "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, no EMA",
-            "loss": f"EDM, ln sigma normal of mean {levels.mean} and deviation {levels.std}",
+            "loss": f"EDM, ln(sigma / std_data) normal of mean {levels.mean} and deviation {levels.std}",
         },
     }  # fmt: skip
 
@@ -99,12 +100,12 @@ def run_restoration(name: str, recipe: RestorationRecipe, folder: Path) -> None:
         start, _ = checkpoints.load(folder / f"{recipe.start}.safetensors")
         network.load_state_dict({key: value.float() for key, value in start.state_dict().items()})
     network = network.train().to(memory_format=torch.channels_last)
-    damage, noise, levels, precondition = DAMAGES[problem.kind], NOISES[recipe.noise], Levels(), Precondition()
+    damage, noise, levels, precondition = DAMAGES[problem.kind], NOISES[recipe.noise], Levels(), Precondition(problem)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         z_0 = crops.sample(BATCH, generator)
         condition = damage(problem, z_0, generator)
-        sigma = levels.draw(BATCH, generator)
+        sigma = levels.draw(BATCH, precondition.std, generator)
         return denoising_loss(network, precondition, z_0, noise(generator, BATCH, SIZE, SIZE), sigma, condition)
 
     def report(step: int, progress: Progress) -> None:

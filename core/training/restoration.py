@@ -99,15 +99,18 @@ DAMAGES: dict[str, Callable[..., Tensor]] = {SuperResolution.kind: small, Inpain
 
 @dataclass(frozen=True)
 class Levels:
-    """Noise levels of training, log-normal (Karras et al. 2022, section 5), held within ``minimum`` to ``maximum``."""
+    """Noise levels of training, log-normal around ``std_data`` (Karras et al. 2022, section 5).
 
-    mean: float = -0.4
+    ``mean`` and ``std`` are those of ``ln(sigma / std_data)``; held within ``minimum`` to ``maximum``.
+    """
+
+    mean: float = 0.2
     std: float = 1.4
     minimum: float = 0.01
-    maximum: float = 20.0
+    maximum: float = 10.0
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        sigma = (self.mean + self.std * torch.randn(count, generator=generator)).exp()
+    def draw(self, count: int, std_data: float, generator: torch.Generator) -> Tensor:
+        sigma = std_data * (self.mean + self.std * torch.randn(count, generator=generator)).exp()
         return sigma.clamp(self.minimum, self.maximum)
 
 
