@@ -34,7 +34,7 @@ def figure(result: dict, path: Path) -> None:
     for column, (title, rows) in enumerate(cases.items()):
         _errors(axes[0, column], title, rows)
         _restoration(axes[1, column], rows)
-    axes[0, 0].legend(fontsize=7, ncol=2)
+    axes[0, -1].legend(fontsize=7, ncol=2)
     drawing.tight_layout()
     drawing.savefig(path, dpi=90)
     plt.close(drawing)
@@ -44,12 +44,13 @@ def _errors(axis, title: str, rows: dict) -> None:
     for name, (colour, line) in STYLES.items():
         clips = torch.tensor(rows[name]["by_frame"])
         frames, means = range(1, clips.shape[1] + 1), clips.mean(0)
-        if not bool((means > 1e-12).all()):
-            continue  # the truth on whole pixels
+        means = torch.where(means > 1e-12, means, math.nan)  # whole pixels can be met exactly: off the scale
+        if bool(means.isnan().all()):
+            continue
         axis.plot(frames, means, line, color=colour, marker="o", markersize=3, label=name)
         if len(clips) > 1 and name in ("GP warp", "GP warp + full"):
             error = clips.std(0) / math.sqrt(len(clips))
-            low = (means - error).clamp_min(means.min() / 10)
+            low = torch.maximum(means - error, means / 10)
             axis.fill_between(frames, low, means + error, color=colour, alpha=0.15, linewidth=0)
     axis.set(yscale="log", xlabel="frame", ylabel="self-warping error to the first frame (values 0..1)", title=title)
     axis.grid(alpha=0.3)

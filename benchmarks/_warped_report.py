@@ -143,11 +143,11 @@ def _video(result: dict) -> list[str]:
         "## Real video (Table 3)",
         "",
         f"{video['clips']} windows of 64 x 64 pixels and 6 frames of each held-out video, {video['steps']} steps; of "
-        "12 windows at random the one where most pixels move. The flow is DIS of what a user has: super-resolution, all "
-        "the small frames enlarged by bicubic interpolation; inpainting, with a hole that rests on the screen, the frames "
-        "filled by OpenCV's Telea method. Errors are measured along the flow of the true video where it passes the "
-        "cycle test; *of truth* is the error to the previous frame over that of the truth. The last rows are given "
-        "the flow of the true video: an upper bound.",
+        "12 windows at random the one where most pixels move. The flow is DIS of what a user has: super-resolution, "
+        "all the small frames, enlarged by bicubic interpolation; inpainting, with a hole that rests on the screen, "
+        "the frames filled by OpenCV's Telea method. Errors are measured along the flow of the true video where it "
+        "passes the cycle test; *of truth* is the error to the previous frame over that of the truth. The last rows "
+        "are given the flow of the true video: an upper bound.",
     ]
     for short, title in PROBLEM.items():
         for name, case in video[short].items():
