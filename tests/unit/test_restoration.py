@@ -1,4 +1,4 @@
-"""Preconditioning against closed forms for Gaussian data; the inverse problems against their definitions."""
+"""Preconditioning against closed forms for Gaussian data; measurements and conditions against their definitions."""
 
 import math
 
@@ -36,14 +36,14 @@ class Recording:
 # --- preconditioning --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("std_data", [0.5, 2.0])
+@pytest.mark.parametrize("std_data", [0.2, 2.0])
 def test_input_and_target_have_unit_variance_and_nothing_in_common(std_data):
-    """For z_0 ~ N(0, s^2) and z = z_0 + sigma eps, by the variances of linear combinations.
+    """For z_0 ~ N(m, s^2) and z = z_0 + sigma eps, by the variances of linear combinations of what is apart from m.
 
-    The target is (z_0 - c_skip z) / c_out. That z tells nothing of it is what makes c_skip the best: the network is
-    left with what a linear denoiser cannot do.
+    The target is (z_0 - m - c_skip (z - m)) / c_out. That z tells nothing of it is what makes c_skip the best: the
+    network is left with what a linear denoiser cannot do.
     """
-    skip, out, into = Precondition(std_data).scales(SIGMAS)
+    skip, out, into = Precondition(SuperResolution(), std_data).scales(SIGMAS)
     data, noise = std_data**2, SIGMAS.square()
     ones = torch.ones_like(SIGMAS)
     torch.testing.assert_close(into.square() * (data + noise), ones)
@@ -51,48 +51,74 @@ def test_input_and_target_have_unit_variance_and_nothing_in_common(std_data):
     torch.testing.assert_close((1 - skip) * data - skip * noise, torch.zeros_like(SIGMAS))
 
 
+@pytest.mark.parametrize("problem, std", [(SuperResolution(), 0.2), (Inpainting(), 0.3)])
+def test_distance_of_the_truth_is_the_problems_unless_said(problem, std):
+    assert (Precondition(problem).std, Precondition(problem, 0.7).std) == (std, 0.7)
+    skip, _, _ = Precondition(problem).scales(SIGMAS)
+    torch.testing.assert_close(skip, std**2 / (std**2 + SIGMAS**2))
+
+
+def best(mean, remainder, noise, z, sigma: float) -> torch.Tensor:
+    """E[z_0 | z] for z_0 ~ N(mean, remainder) and noise of a covariance, both dense ``[n, n]`` over all of a picture."""
+    gain = remainder @ torch.linalg.inv(remainder + sigma**2 * noise)
+    return mean + ((z - mean).flatten(1) @ gain.T).view_as(z)
+
+
 @pytest.mark.parametrize("correlated", [False, True])
-def test_network_of_zero_is_the_best_denoiser_of_gaussian_pictures(correlated):
-    """E[z_0 | z] by dense linear algebra, for pictures and noise that are white or share a covariance Q."""
-    pixels, std_data, sigma = 12, 0.5, 0.8
-    place = torch.arange(pixels, dtype=torch.float64)
-    Q = torch.exp(-((place[:, None] - place) ** 2) / 2) + 0.1 * torch.eye(pixels) if correlated else torch.eye(pixels)
-    Q = Q.double()
-    z = draw(2, 1, 3, 4, dtype=torch.float64)
-    gain = std_data**2 * Q @ torch.linalg.inv(std_data**2 * Q + sigma**2 * Q)
-    wanted = (z.reshape(2, pixels) @ gain.T).view_as(z)
-    got = Precondition(std_data)(Recording(), z, torch.tensor(sigma, dtype=torch.float64), None)
-    torch.testing.assert_close(got, wanted)
+def test_network_of_zero_is_the_best_denoiser_of_gaussian_pictures_around_the_guess(correlated):
+    """For remainders and noise that are white, or share a covariance Q."""
+    std, sigma, numbers = 0.4, 0.8, 3 * 2 * 4
+    place = torch.arange(numbers, dtype=torch.float64)
+    Q = torch.eye(numbers, dtype=torch.float64)
+    if correlated:
+        Q = torch.exp(-((place[:, None] - place) ** 2) / 2) + 0.1 * Q
+    z, enlarged = (draw(2, 3, 2, 4, seed=seed, dtype=torch.float64) for seed in (0, 1))
+    got = Precondition(SuperResolution(), std)(Recording(), z, torch.tensor(sigma).double(), enlarged)
+    torch.testing.assert_close(got, best(enlarged, std**2 * Q, Q, z, sigma), rtol=1e-6, atol=1e-6)
 
 
-def test_network_is_given_scaled_pictures_and_a_quarter_of_the_logarithm():
-    network, z, condition = Recording(2.0), draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
+def test_network_of_zero_is_the_best_denoiser_of_pictures_with_holes():
+    """White noise, and a remainder that is white in the holes and has no variance where the picture is known."""
+    std, sigma = 0.4, 0.8
+    z, picture = (draw(1, 3, 2, 4, seed=seed, dtype=torch.float64) for seed in (0, 1))
+    missing = torch.tensor([[1.0, 1, 0, 0], [0, 1, 0, 0]]).double()[None, None]
+    condition = Inpainting().condition(picture, missing)
+    mean = torch.where(missing > 0, Inpainting().guess(condition), picture)
+    spread = torch.diag(std**2 * missing.expand(1, 3, 2, 4).flatten())
+    got = Precondition(Inpainting(), std)(Recording(), z, torch.tensor(sigma).double(), condition)
+    torch.testing.assert_close(got, best(mean, spread, torch.eye(24).double(), z, sigma), rtol=1e-6, atol=1e-6)
+
+
+def test_network_is_given_what_is_apart_scaled_and_a_quarter_of_the_logarithm():
+    network, z, enlarged = Recording(2.0), draw(2, 3, 4, 4), draw(2, 3, 4, 4, seed=1)
     sigma = torch.tensor([0.5, 1.2])
-    out = Precondition()(network, z, sigma, condition, outer=True)
+    out = Precondition(SuperResolution(), 0.5)(network, z, sigma, enlarged, outer=True)
     ((entering, timesteps, given, outer),) = network.calls
     torch.testing.assert_close(timesteps, torch.tensor([math.log(0.5) / 4, math.log(1.2) / 4]))
-    assert given is condition and outer is True
+    assert given is enlarged and outer is True
     for n, (root, level) in enumerate(((math.sqrt(0.5), 0.5), (1.3, 1.2))):  # of sigma^2 + 1/4
-        torch.testing.assert_close(entering[n], z[n] / root)
-        torch.testing.assert_close(out[n], z[n] * 0.25 / root**2 + 2.0 * level * 0.5 / root)
+        torch.testing.assert_close(entering[n], (z[n] - enlarged[n]) / root)
+        share = 0.25 / root**2
+        torch.testing.assert_close(out[n], share * z[n] + (1 - share) * enlarged[n] + 2.0 * level * 0.5 / root)
 
 
 def test_one_level_serves_all_pictures():
-    z, condition = draw(3, 3, 4, 4), draw(3, 3, 4, 4, seed=1)
-    network = Restorer(3, 8, (1, 2), groups=4, head_channels=4).eval()
-    one, each = (Precondition()(network, z, sigma, condition) for sigma in (torch.tensor(0.7), torch.full((3,), 0.7)))
+    z, enlarged = draw(3, 3, 4, 4), draw(3, 3, 4, 4, seed=1)
+    network, way = Restorer(3, 8, (1, 2), groups=4, head_channels=4).eval(), Precondition(SuperResolution())
+    one, each = (way(network, z, sigma, enlarged) for sigma in (torch.tensor(0.7), torch.full((3,), 0.7)))
     assert torch.equal(one, each)
 
 
 def test_image_denoiser_gives_frames_their_own_condition():
-    network, z, condition = Recording(), draw(2, 3, 4, 4), draw(5, 4, 4, 4, dtype=torch.float64)
-    denoise = image_denoiser(network, condition, outer=True)
+    network, z, enlarged = Recording(), draw(2, 3, 4, 4), draw(5, 3, 4, 4, dtype=torch.float64)
+    denoise = image_denoiser(network, Precondition(SuperResolution(), 0.5), enlarged, outer=True)
     out = denoise(z, torch.tensor(1.5, dtype=torch.float64), slice(2, 4))
     ((_, _, given, outer),) = network.calls
-    assert torch.equal(given, condition[2:4].float()) and outer is True
-    torch.testing.assert_close(out, z * 0.25 / (0.25 + 1.5**2))
-    wide = image_denoiser(network, condition, Precondition(2.0))
-    torch.testing.assert_close(wide(z, torch.tensor(1.5), slice(2)), z * 4 / (4 + 1.5**2))
+    assert torch.equal(given, enlarged[2:4].float()) and outer is True
+    torch.testing.assert_close(out, 0.1 * z + 0.9 * enlarged[2:4].float())  # 1/4 of 1/4 + 9/4
+    wide = image_denoiser(network, Precondition(SuperResolution(), 2.0), enlarged)
+    torch.testing.assert_close(wide(z, torch.tensor(1.5), slice(2)), 0.64 * z + 0.36 * enlarged[:2].float())
+    assert network.calls[-1][-1] is False
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
