@@ -71,7 +71,7 @@ class HostGuidance:
         pairs = clip_pairs(latent_motion(self.motion, compression), self.reference, mask)
         return pairs.resized(layout.height, layout.width).repeated(layout.clips).to(x.device)
 
-    def schedule_for(self, x: Tensor, options: dict) -> GuidanceSchedule:
+    def schedule_for(self, options: dict) -> GuidanceSchedule:
         """From what the sampler has said of its steps in ``transformer_options``."""
         bridge = options.get(STATE_KEY)
         if bridge is None:
@@ -85,7 +85,7 @@ class HostGuidance:
         options = model_options["transformer_options"]
         run = options.get(RUN_KEY)
         if run is None or run.shape != x.shape:
-            run = options[RUN_KEY] = Run(x.shape, self.pairs_for(x), self.schedule_for(x, options))
+            run = options[RUN_KEY] = Run(x.shape, self.pairs_for(x), self.schedule_for(options))
         step = run.schedule.step(timestep)
         if not run.schedule.guided[step]:
             return executor(x, timestep, model_options, seed)
@@ -120,9 +120,9 @@ class Run:
             with gradients_through(guider, self.checkpointed) as usable:
                 return predict(usable(model_options))
         except Exception as error:
+            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_GRADIENT):
+                raise ValueError(f"no gradient goes through this MODEL: {WAY_OUT} ({error})") from error
             if not is_out_of_memory(error):
-                if isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_GRADIENT):
-                    raise ValueError(f"no gradient goes through this MODEL or its patches: {WAY_OUT}") from error
                 raise
             if self.checkpointed:
                 raise comfy.model_management.OOM_EXCEPTION(
@@ -138,9 +138,13 @@ class Run:
 
     def note(self, step: int, found: Guided) -> None:
         """Tell what the errors have come to after the last guided step."""
-        values = found.prediction.shape[1] * compared(self.pairs.flow, self.pairs.mask).sum()
-        self.errors.append(float(found.errors.sum() / values))
-        if True not in self.schedule.guided[step + 1 :]:
+        values = float(found.prediction.shape[1] * compared(self.pairs.flow, self.pairs.mask).sum())
+        self.errors.append(float(found.errors.sum()) / values if values else 0.0)
+        if True in self.schedule.guided[step + 1 :]:
+            return
+        if not values:
+            logging.warning("Equivariance guidance: no pixel counts, after frame, cycle test and mask")
+        else:
             logging.info(
                 f"Equivariance guidance: mean square along the motion {self.errors[0]:.3g} at its first step, "
                 f"{self.errors[-1]:.3g} at its last"
