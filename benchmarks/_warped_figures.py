@@ -57,7 +57,7 @@ def _errors(axis, title: str, rows: dict) -> None:
 
 
 def _restoration(axis, rows: dict) -> None:
-    names = [name for name in ("bicubic", *STYLES) if name in rows and name != "truth"]
+    names = [name for name in ("first guess", *STYLES) if name in rows and name != "truth"]
     means = [statistics.mean(rows[name]["psnr"]) for name in names]
     count = len(rows[names[0]]["psnr"])
     errors = [statistics.stdev(rows[name]["psnr"]) / math.sqrt(count) if count > 1 else 0 for name in names]

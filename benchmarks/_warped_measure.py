@@ -20,7 +20,6 @@ from _warped_ways import GUIDED, STEPS, WAYS, Judge, Models, Way, processor_seco
 from torch import Tensor
 
 from aqueduct.core.guidance import x0
-from aqueduct.core.restoration import Precondition
 from aqueduct.core.training.restoration import NOISES, Levels, denoising_loss
 
 CLIPS, VIDEO_CLIPS, PICTURES, DRAWS, ROUNDS = 5, 3, 40, 4, 4  # PICTURES of either kind
@@ -72,14 +71,15 @@ def _one(scene: Scene, n: int) -> Scene:
 
 def _losses(models: Models, short: str, scene: Scene, model: str, noise: str, group: int = 8) -> Iterable[float]:
     """The loss of the training, each group of pictures at `DRAWS` draws of level and noise."""
-    generator, network = torch.Generator().manual_seed(scene.seed + 1), models.networks[short][model]
+    generator = torch.Generator().manual_seed(scene.seed + 1)
+    network, precondition = models.networks[short][model], models.preconditions[short]
     for z_0, condition in zip(scene.truth.split(group), scene.condition.split(group), strict=True):
         loss = 0.0
         for _ in range(DRAWS):
-            sigma = Levels().draw(len(z_0), generator)
+            sigma = Levels().draw(len(z_0), precondition.std, generator)
             eps = NOISES[noise](generator, len(z_0), SIZE, SIZE)
             with torch.no_grad():
-                loss += denoising_loss(network, Precondition(), z_0, eps, sigma, condition).item() / DRAWS
+                loss += denoising_loss(network, precondition, z_0, eps, sigma, condition).item() / DRAWS
         yield loss
 
 
@@ -116,12 +116,12 @@ def measure_video(models: Models, quick: bool) -> dict:
 
 
 def compared_ways(models: Models, short: str, scenes: list[Scene], ways: dict[str, Way] | None = None) -> dict:
-    """name -> measure -> a value for each scene. The truth has a row, and what simple enlarging gives."""
+    """name -> measure -> a value for each scene. Also the truth, and what the network starts from."""
     ways = WAYS if ways is None else ways
     judges = [Judge.of(scene) for scene in scenes]
     rows = {"truth": _columns([judge(judge.scene.truth) for judge in judges])}
-    if short == "superres":
-        rows["bicubic"] = _columns([judge(judge.scene.condition.clamp(-1, 1)) for judge in judges])
+    guess = PROBLEMS[short].guess
+    rows["first guess"] = _columns([judge(guess(judge.scene.condition).clamp(-1, 1)) for judge in judges])
     for name, way in ways.items():
         rows[name] = _columns([judge(restore(models, short, judge.scene, way)) for judge in judges])
     return rows

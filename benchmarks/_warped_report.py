@@ -127,9 +127,10 @@ def _shifts(result: dict) -> list[str]:
         f"{shifts['clips']} clips of 6 frames, {shifts['steps']} steps. The view moves over a held-out picture by so "
         "many pixels (x, y) a frame; a hole moves with the picture. The motion is exact: thirds of a pixel come from a "
         "picture three times as large. Shrinking by 8 commutes with shifts by 8 alone; at other shifts what was "
-        "measured does not move along. Truth at thirds of a pixel shows what bilinear reading leaves. *As printed* is "
-        "the paper's step, of fixed length, where the others stop at an error of zero; *both* holds each frame against "
-        "the previous and the first, where the others do against the previous, as the paper.",
+        "measured does not move along. Truth at thirds of a pixel shows what bilinear reading leaves. *First guess*: "
+        "what the model starts from, the small frames enlarged or the holes filled smoothly. *As printed*: the paper's "
+        "step, of fixed length, where the others stop at an error of zero. *Both*: each frame is held against the "
+        "previous and the first, in the other rows against the previous, as in the paper.",
     ]
     for short, title in PROBLEM.items():
         for shift in shifts[short]:
@@ -193,7 +194,7 @@ def _cost(result: dict) -> list[str]:
 
 
 def _model(name: str) -> str:
-    return "" if name in ("truth", "bicubic") else "GP" if "GP" in name else "white"
+    return "" if name in ("truth", "first guess") else "GP" if "GP" in name else "white"
 
 
 def _ways(rows: dict, relative: bool = False, base: str = GP, model: str | None = None) -> list[str]:

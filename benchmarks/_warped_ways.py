@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from _warped_scenes import SIZE, Scene
+from _warped_scenes import PROBLEMS, SIZE, Scene
 from torch import Tensor
 
 from aqueduct.core import checkpoints
@@ -25,7 +25,7 @@ from aqueduct.core.metrics.consistency import self_warping_error
 from aqueduct.core.metrics.restoration import laplacian_energy, psnr, ssim
 from aqueduct.core.networks.restorer import Restorer
 from aqueduct.core.noise import GaussianField, finest_length_scale, warp_noise
-from aqueduct.core.restoration import image_denoiser
+from aqueduct.core.restoration import Precondition, image_denoiser
 
 STEPS = 20
 
@@ -75,10 +75,11 @@ WAYS = {
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """``networks[problem][noise]`` and the noise levels they know."""
+    """``networks[problem][noise]``, and what those of a problem share: preconditioning and the levels they know."""
 
     networks: dict[str, dict[str, Restorer]]
-    levels: dict[str, tuple[float, float]] = field(default_factory=dict)
+    preconditions: dict[str, Precondition]
+    levels: dict[str, tuple[float, float]]
 
     def sigmas(self, short: str, steps: int) -> Tensor:
         """Karras et al. 2022, eq. 5 with rho = 7, within the levels the model was trained on, then 0."""
@@ -90,7 +91,7 @@ class Models:
 
 def load_models(folders: list[Path], problems=("superres", "inpaint")) -> Models:
     """``<problem>_gp`` and ``<problem>_white_on``, or ``warped_diffusion_<...>``: from the first folder with them."""
-    networks, levels = {}, {}
+    networks, preconditions, levels = {}, {}, {}
     for short in problems:
         networks[short] = {}
         for noise, name in (("white", f"{short}_white_on"), ("gp", f"{short}_gp")):
@@ -101,8 +102,9 @@ def load_models(folders: list[Path], problems=("superres", "inpaint")) -> Models
                 raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
             network, config = checkpoints.load(found[0])
             networks[short][noise] = network.to(memory_format=torch.channels_last)
+            preconditions[short] = Precondition(PROBLEMS[short], config["precondition"]["std_data"])
             levels[short] = (config["levels"]["minimum"], config["levels"]["maximum"])
-    return Models(networks, levels)
+    return Models(networks, preconditions, levels)
 
 
 def restore(models: Models, short: str, scene: Scene, way: Way) -> Tensor:
@@ -119,7 +121,8 @@ def sampled(models: Models, short: str, scene: Scene, way: Way, noise: Tensor) -
     sigmas = models.sigmas(short, way.steps)
     told = way.guidance or Settings(strength=0)
     guidance = Guidance(REFERENCES[told.reference](scene.motion), told.strength, told.mode, told.bounded)
-    denoiser = image_denoiser(models.networks[short][way.model], scene.condition, outer=told.outer)
+    network = models.networks[short][way.model]
+    denoiser = image_denoiser(network, models.preconditions[short], scene.condition, outer=told.outer)
     guided = guided_steps(way.steps, told.start, told.end, told.share)
     return sample_warped_diffusion(denoiser, float(sigmas[0]) * noise, sigmas, guidance, guided).clamp(-1, 1)
 
