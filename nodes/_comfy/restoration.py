@@ -1,8 +1,9 @@
 """An image restoration network as a real ComfyUI MODEL that any stock sampler, guider and scheduler takes.
 
-Its noise levels and preconditioning are ComfyUI's own EDM, which is `core.restoration.Precondition`: same scales, and
-ln(sigma)/4 for the time. Frames lie in the batch axis, one picture each. What the network is shown of the damaged
-pictures goes in on channels beside the noisy ones (`c_concat`), one entry per frame.
+Its noise levels and preconditioning are ComfyUI's own EDM, around the problem's first guess instead of around zero:
+that is `core.restoration.Precondition`, same scales, and ln(sigma)/4 for the time. Frames lie in the batch axis, one
+picture each. What the network is shown of the damaged pictures goes in on channels beside the noisy ones (`c_concat`),
+one entry per frame, and the guess is made of it.
 """
 
 import comfy.conds
@@ -66,6 +67,13 @@ class RestorationModel(comfy.model_base.BaseModel):
         self.memory_usage_factor = 100 * NUMBERS_PER_CHANNEL * network.unet.channels / network.fold**2 / 2**20
         self.problem, self.noise = make_problem(description["restoration"]), description["noise"]
 
+    def _apply_model(self, x, t, c_concat=None, *arguments, **options):
+        """The guess, and EDM's prediction of what it lacks; in 32 bits, whatever the network computes with."""
+        condition = c_concat.to(x)
+        guess = self.problem.guess(condition)
+        lacking = super()._apply_model(x - guess, t, condition, *arguments, **options)
+        return self.problem.known(guess + lacking, condition)
+
     def extra_conds(self, **kwargs):
         condition, noise = kwargs.get(CONDITION_KEY), kwargs["noise"]
         self._check(condition, noise)
@@ -105,12 +113,12 @@ def restoration_of(patcher) -> RestorationModel:
 
 
 def damaged(model: RestorationModel, images: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
-    """What the network is shown of ``images``, ``[F, c, H, W]``, and the LATENT to sample.
+    """What the network is shown of ``images``, ``[F, c, H, W]``, and the empty LATENT to sample.
 
     Raises ValueError for sizes the network cannot take, and for a mask that is missing or in the way.
     """
     make = {SuperResolution.kind: _small, Inpainting.kind: _holed}[model.problem.kind]
-    condition, latent = make(model.problem, to_clip(images) * 2 - 1, mask)
+    condition = make(model.problem, to_clip(images) * 2 - 1, mask)
     step = model.diffusion_model.step
     if condition.shape[-2] % step or condition.shape[-1] % step:
         fits = " x ".join(str(max(step, side // step * step)) for side in (condition.shape[-1], condition.shape[-2]))
@@ -118,25 +126,21 @@ def damaged(model: RestorationModel, images: torch.Tensor, mask: torch.Tensor | 
             f"this model makes pictures whose width and height are multiples of {step}, and these would be "
             f"{_size(condition)}: scale or crop to {fits} first (ImageScale), the mask as well"
         )
-    return condition, latent
+    return condition, {"samples": torch.zeros_like(condition[:, :3])}
 
 
-def _small(problem: SuperResolution, pictures: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
+def _small(problem: SuperResolution, pictures: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is not None:
         raise ValueError(
             "this model enlarges whole pictures and takes no mask: unwire it, or load an inpainting model to fill holes"
         )
-    condition = problem.condition(pictures)
-    return condition, {"samples": torch.zeros_like(condition)}
+    return problem.condition(pictures)
 
 
-def _holed(problem: Inpainting, pictures: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
-    """The LATENT keeps what is known: see the node's help page for why that is the exact solution there."""
+def _holed(problem: Inpainting, pictures: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     if mask is None:
         raise ValueError("this model fills holes: wire a MASK that says where they are (1 = missing)")
-    missing = fitted_mask(mask, pictures)
-    condition = problem.condition(pictures, missing)
-    return condition, {"samples": condition[:, :3].clone(), "noise_mask": condition[:, 3:].clone()}
+    return problem.condition(pictures, fitted_mask(mask, pictures))
 
 
 def _size(pictures: torch.Tensor) -> str:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from aqueduct.core import checkpoints
 from aqueduct.core.networks import Restorer
-from aqueduct.core.restoration import image_denoiser, make_problem
+from aqueduct.core.restoration import Precondition, image_denoiser, make_problem
 from aqueduct.tests.comfy import bridge_files
 from aqueduct.tests.comfy.graph import FixedNoise, run, run_one
 
 PROBLEMS = {"superres": {"kind": "super-resolution", "factor": 4}, "inpaint": {"kind": "inpainting"}}
 LEVELS = {"minimum": 0.02, "maximum": 10.0}
+STD = 0.5  # not what any problem has by itself: the file's counts
 FRAMES, HEIGHT, WIDTH = 3, 16, 24
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 SIZES = {"channels": 8, "multipliers": [1, 2], "blocks": 1, "head_channels": 8, "groups": 4, "fold": 2}  # step 4
@@ -29,7 +30,7 @@ def write(folder: Path, problem: str, dtype: torch.dtype = torch.float32, name: 
         parameter.data = torch.randn(parameter.shape, generator=generator) * spread
     config = {
         "about": f"test file {name}", "parts": {"model": {"architecture": "Restorer", "arguments": arguments}},
-        "restoration": PROBLEMS[problem], "noise": "gp", "precondition": {"kind": "edm", "std_data": 0.5},
+        "restoration": PROBLEMS[problem], "noise": "gp", "precondition": {"kind": "edm", "std_data": STD},
         "levels": LEVELS, "latent": {"format": "pixel", "channels": 3, "vae": "pixel_space"},
     }  # fmt: skip
     checkpoints.save(network, folder / f"{name}.safetensors", config, dtype=dtype)
@@ -37,8 +38,9 @@ def write(folder: Path, problem: str, dtype: torch.dtype = torch.float32, name: 
 
 def core_denoiser(path: Path, condition: Tensor, outer: bool = False):
     """The file without ComfyUI: ``(z, sigma, frames) -> z0_hat``."""
-    network, _ = checkpoints.load(path)
-    return image_denoiser(network.float(), condition, outer=outer)
+    network, config = checkpoints.load(path)
+    precondition = Precondition(make_problem(config["restoration"]), config["precondition"]["std_data"])
+    return image_denoiser(network.float(), precondition, condition, outer)
 
 
 def write_all(folder: Path) -> Path:

@@ -48,13 +48,18 @@ def test_vae_is_the_pixel_space_one(folder):
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_latents(folder, name):
+def test_latents_are_empty_and_of_the_results_size(folder, name):
     _, _, latent, _ = damaged(name, load(name))
-    assert latent["samples"].shape == (FRAMES, 3, HEIGHT, WIDTH)
-    if name == "superres":
-        assert set(latent) == {"samples"} and not latent["samples"].any()
-    else:
-        assert torch.equal(latent["noise_mask"], holes()[:, None])
+    assert set(latent) == {"samples"}
+    assert torch.equal(latent["samples"], torch.zeros(FRAMES, 3, HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_positive_and_negative_are_cores_condition(folder, name):
+    positive, negative, _, condition = damaged(name, load(name))
+    for conditioning in (positive, negative):
+        ((_, given),) = conditioning
+        torch.testing.assert_close(given["aqueduct_condition"], condition)
 
 
 def test_masks_are_fitted(folder):
@@ -62,7 +67,8 @@ def test_masks_are_fitted(folder):
     model = load("inpaint")
 
     def missing(mask):
-        return run("AqueductRestorationCondition", model=model, images=images(), mask=mask)[2]["noise_mask"]
+        positive, *_ = run("AqueductRestorationCondition", model=model, images=images(), mask=mask)
+        return positive[0][1]["aqueduct_condition"][:, 3:]
 
     assert torch.equal(missing(holes()[0]), holes()[:1, None].expand(FRAMES, -1, -1, -1))
     half = torch.zeros(1, HEIGHT // 2, WIDTH // 2)
@@ -78,12 +84,15 @@ def test_what_the_recipes_write_is_what_the_node_reads(folder, name):
     checkpoints.save(network, folder / f"{name}.safetensors", describe(recipe))
     model = load(name)
     assert (model.model.noise, model.model.problem) == (recipe.noise, make_problem(recipe.problem))
-    given = {"mask": torch.ones(1, 16, 16)} if name.startswith("inpaint") else {}
-    pictures = images(2, 16, 16, 3) if given else images(2, 2, 2, 3)
+    given, pictures, std = {}, images(2, 2, 2, 3), 0.2
+    if name.startswith("inpaint"):
+        given, pictures, std = {"mask": (images(1, 16, 16, seed=3) < 0.5).float()}, images(2, 16, 16, 3), 0.3
     *conditioning, latent = run("AqueductRestorationCondition", model=model, images=pictures, **given)
-    z = noise()[:2, :, :, :16]
+    z, condition = noise()[:2, :, :, :16], conditioning[0][0][1]["aqueduct_condition"]
+    guess, problem = model.model.problem.guess(condition), model.model.problem
+    wanted = guess + (z - guess) * std**2 / (4 + std**2)  # c_skip alone: the network's output begins at zero
     got = predictions(model, *conditioning, latent, [2.0], z=z)[0]
-    torch.testing.assert_close(got, z * 0.25 / 4.25, **CLOSE)  # c_skip z: the network's output begins at zero
+    torch.testing.assert_close(got, problem.known(wanted, condition), **CLOSE)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
