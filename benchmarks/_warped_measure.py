@@ -176,7 +176,10 @@ def measure_cost(models: Models, quick: bool) -> dict:
 
 
 def slices(models: Models, frames: int) -> dict[str, list[Tensor]]:
-    """title -> the middle rows ``[3, F, W]`` of truth, input, GP warp and guided GP warp over time."""
+    """title -> one row of pixels ``[3, F, W]`` of truth, input, GP warp and guided GP warp over time.
+
+    The middle row, or the one where most is missing.
+    """
     seed = SEEDS["slices"]
     scenes = {
         "inpainting, 1 px a frame": ("inpaint", shift_scene("inpaint", (1, 0), seed, frames)),
@@ -187,7 +190,8 @@ def slices(models: Models, frames: int) -> dict[str, list[Tensor]]:
     for title, (short, scene) in scenes.items():
         answers = [restore(models, short, scene, WAYS[name]) for name in ("GP warp", "GP warp + full")]
         clips = [scene.truth, scene.condition[:, :3].clamp(-1, 1), *answers]
-        found[title] = [clip[:, :, SIZE // 2].movedim(0, 1) for clip in clips]
+        row = SIZE // 2 if scene.missing is None else int(scene.missing.sum((0, 1, 3)).argmax())
+        found[title] = [clip[:, :, row].movedim(0, 1) for clip in clips]
     return found
 
 
