@@ -14,7 +14,6 @@ from aqueduct.tests.comfy.restoration_files import (
     images,
     levels,
     load,
-    noise,
     predictions,
     sampled,
     write_all,

@@ -17,7 +17,6 @@ from aqueduct.tests.comfy.restoration_files import (
     WIDTH,
     core_denoiser,
     damaged,
-    holes,
     images,
     levels,
     load,

@@ -59,7 +59,7 @@ def test_distance_of_the_truth_is_the_problems_unless_said(problem, std):
 
 
 def best(mean, remainder, noise, z, sigma: float) -> torch.Tensor:
-    """E[z_0 | z] for z_0 ~ N(mean, remainder) and noise of a covariance, both dense ``[n, n]`` over all of a picture."""
+    """E[z_0 | z] for z_0 ~ N(mean, remainder) and noise of a covariance, dense over all numbers of a picture."""
     gain = remainder @ torch.linalg.inv(remainder + sigma**2 * noise)
     return mean + ((z - mean).flatten(1) @ gain.T).view_as(z)
 
