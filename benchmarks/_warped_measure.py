@@ -22,7 +22,7 @@ from torch import Tensor
 from aqueduct.core.guidance import x0
 from aqueduct.core.training.restoration import NOISES, Levels, denoising_loss
 
-CLIPS, VIDEO_CLIPS, PICTURES, DRAWS, ROUNDS = 5, 3, 40, 4, 4  # PICTURES of either kind
+CLIPS, VIDEO_CLIPS, PICTURES, DRAWS, ROUNDS = 4, 3, 32, 4, 4  # PICTURES of either kind
 SEEDS = {"frames": 1, "shifts": 100, "video": 200, "settings": 500, "slices": 904}
 # What Table 1 compares: (model, noise)
 SINGLE = {"white": ("white", "white"), "GP": ("gp", "gp"), "white model given GP noise": ("white", "gp")}
@@ -134,9 +134,11 @@ def variations(quick: bool) -> dict[str, Way]:
         return Way("gp", "gp", replace(GUIDED, **changes), steps)
 
     ways = {"no guidance": Way("gp", "gp"), "full": guided()}
-    for strength in (0.25, 1.0, 4.0, 16.0):
+    for strength in (0.25, 0.5, 1.0, 2.0, 4.0, 16.0):
         ways[f"full, lambda {strength:g}"] = guided(strength=strength)
+    for strength in (0.25, 1.0, 4.0, 16.0):
         ways[f"as printed, lambda {strength:g}"] = guided(strength=strength, bounded=False)
+    for strength in (0.25, 1.0, 4.0):
         ways[f"x0, lambda {strength:g}"] = guided(strength=strength, mode=x0)
     del ways["full, lambda 1"]  # is "full"
     ways |= {f"reference: {name}": guided(reference=name) for name in ("first frame", "both")}

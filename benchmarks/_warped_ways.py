@@ -66,6 +66,7 @@ WAYS = {
     "resample, GP + full": Way("gp", "resample", GUIDED),
     "GP warp": Way("gp", "gp"),
     "GP warp + full": Way("gp", "gp", GUIDED),
+    "GP warp + full, lambda 0.5": Way("gp", "gp", replace(GUIDED, strength=0.5)),
     "GP warp + full, both": Way("gp", "gp", replace(GUIDED, reference="both")),
     "GP warp + outer": Way("gp", "gp", replace(GUIDED, outer=True)),
     "GP warp + x0": Way("gp", "gp", replace(GUIDED, mode=x0)),
