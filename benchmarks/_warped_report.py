@@ -219,8 +219,8 @@ def _ways(rows: dict, relative: bool = False, base: str = GP, model: str | None 
 def _lowered(rows: dict, base: str, way: str, key: str) -> tuple[float, float, float]:
     """Ratio of the mean errors; least and greatest of the clips' own."""
     before, after = rows[base][key], rows[way][key]
-    single = [a / b for a, b in zip(before, after, strict=True)]
-    return sum(before) / sum(after), min(single), max(single)
+    single = [a / b if b else math.inf for a, b in zip(before, after, strict=True)]
+    return sum(before) / sum(after) if sum(after) else math.inf, min(single), max(single)
 
 
 def _paired(rows: dict, base: str, way: str, key: str) -> list[float]:
