@@ -23,7 +23,7 @@ from aqueduct.core.guidance import x0
 from aqueduct.core.training.restoration import NOISES, Levels, denoising_loss
 
 CLIPS, VIDEO_CLIPS, PICTURES, DRAWS, ROUNDS = 4, 3, 32, 4, 4  # PICTURES of either kind
-SEEDS = {"frames": 1, "shifts": 100, "video": 200, "settings": 500, "slices": 904}
+SEEDS = {"frames": 1, "shifts": 300, "video": 200, "settings": 500, "slices": 904}
 # What Table 1 compares: (model, noise)
 SINGLE = {"white": ("white", "white"), "GP": ("gp", "gp"), "white model given GP noise": ("white", "gp")}
 TRUE_FLOW = ("GP warp", "GP warp + full", "GP warp + x0")

@@ -58,7 +58,7 @@ def restored(g: Graph, loader, condition, noise, sampler, at, title: str):
     x, y = at
     guider = g.add("BasicGuider", (x, y), model=loader["model"], conditioning=condition["positive"])
     sigmas = g.add(
-        "KarrasScheduler", (x, y + 120), steps=20, sigma_max=20.0, sigma_min=0.01, rho=7.0, title=f"Levels, {title}"
+        "KarrasScheduler", (x, y + 120), steps=20, sigma_max=10.0, sigma_min=0.01, rho=7.0, title=f"Levels, {title}"
     )
     sampled = g.add(
         "SamplerCustomAdvanced", (x + 300, y), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=sigmas[0],

@@ -113,7 +113,10 @@ def restoration_of(patcher) -> RestorationModel:
 
 
 def damaged(model: RestorationModel, images: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, dict]:
-    """What the network is shown of ``images``, ``[F, c, H, W]``, and the empty LATENT to sample.
+    """What the network is shown of ``images``, ``[F, c, H, W]``, and the LATENT to sample: what is kept, or nothing.
+
+    For inpainting the LATENT holds the known pixels and its noise mask the holes. The model has the known pixels in its
+    predictions anyway; the mask also keeps them from guidance, which corrects the state after the last of those.
 
     Raises ValueError for sizes the network cannot take, and for a mask that is missing or in the way.
     """
@@ -126,7 +129,8 @@ def damaged(model: RestorationModel, images: torch.Tensor, mask: torch.Tensor | 
             f"this model makes pictures whose width and height are multiples of {step}, and these would be "
             f"{_size(condition)}: scale or crop to {fits} first (ImageScale), the mask as well"
         )
-    return condition, {"samples": torch.zeros_like(condition[:, :3])}
+    kept = {Inpainting.kind: _known}.get(model.problem.kind, _nothing)
+    return condition, kept(condition)
 
 
 def _small(problem: SuperResolution, pictures: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -141,6 +145,14 @@ def _holed(problem: Inpainting, pictures: torch.Tensor, mask: torch.Tensor | Non
     if mask is None:
         raise ValueError("this model fills holes: wire a MASK that says where they are (1 = missing)")
     return problem.condition(pictures, fitted_mask(mask, pictures))
+
+
+def _nothing(condition: torch.Tensor) -> dict:
+    return {"samples": torch.zeros_like(condition[:, :3])}
+
+
+def _known(condition: torch.Tensor) -> dict:
+    return {"samples": condition[:, :3].clone(), "noise_mask": condition[:, 3:].clone()}
 
 
 def _size(pictures: torch.Tensor) -> str:

@@ -47,11 +47,17 @@ def test_vae_is_the_pixel_space_one(folder):
     torch.testing.assert_close(vae.decode(pictures.movedim(-1, 1) * 2 - 1), pictures)
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
-def test_latents_are_empty_and_of_the_results_size(folder, name):
-    _, _, latent, _ = damaged(name, load(name))
+def test_super_resolution_starts_from_an_empty_latent_of_the_results_size(folder):
+    _, _, latent, _ = damaged("superres", load("superres"))
     assert set(latent) == {"samples"}
     assert torch.equal(latent["samples"], torch.zeros(FRAMES, 3, HEIGHT, WIDTH))
+
+
+def test_inpainting_starts_from_what_is_known(folder):
+    _, _, latent, _ = damaged("inpaint", load("inpaint"))
+    hole = holes()[:, None]
+    assert torch.equal(latent["noise_mask"], hole)
+    assert torch.equal(latent["samples"], (images().movedim(-1, 1) * 2 - 1) * (1 - hole))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

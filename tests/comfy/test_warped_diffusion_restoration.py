@@ -27,7 +27,7 @@ def folder(comfy, tmp_path_factory):
 
 
 def graph(name, mode, size):
-    """(result, noise, SIGMAS, the network's condition) of the whole graph."""
+    """(result, noise, SIGMAS, LATENT, the network's condition) of the whole graph."""
     model = run_one("AqueductLoadRestorationModel", file=f"{name}.safetensors")
     problem = make_problem(PROBLEMS[name])
     if name == "inpaint":
@@ -44,19 +44,33 @@ def graph(name, mode, size):
     guider = run_one("CFGGuider", model=model, positive=positive, negative=negative, cfg=1.0)
     wired = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": latent}
     out = run_one("SamplerCustomAdvanced", **wired)
-    return out["samples"], noise.generate_noise(latent), sigmas, condition
+    return out["samples"], noise.generate_noise(latent), sigmas, latent, condition
 
 
 @pytest.mark.parametrize("size", [0, 3])
 @pytest.mark.parametrize("mode, through", [("full", full), ("outer", full), ("x0", x0)])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_graph_is_cores_loop_on_the_file(folder, name, mode, through, size):
-    found, noise, sigmas, condition = graph(name, mode, size)
-    denoise = core_denoiser(folder / f"{name}.safetensors", condition, mode == "outer")
+    found, noise, sigmas, given, condition = graph(name, mode, size)
+    latent = given["samples"].clone()  # out of inference mode, where nodes ran
+    m = given["noise_mask"].clone() if "noise_mask" in given else torch.ones(len(latent), 1, 1, 1)
+    noise, sigmas = noise.clone(), sigmas.clone()
+    network = core_denoiser(folder / f"{name}.safetensors", condition, outer=mode == "outer")
+
+    def mixed(z, sigma, frames):
+        """Where a noise mask keeps the LATENT, it has it in place of the prediction."""
+        z = m[frames] * z + (1 - m[frames]) * (latent[frames] + sigma * noise[frames])
+        return m[frames] * network(z.float(), sigma, frames) + (1 - m[frames]) * latent[frames]
+
+    def masked(denoise, z, sigma):
+        prediction, pull = through(denoise, z, sigma)
+        return prediction, lambda v: pull(v) * m
+
+    start = sigmas[0] * noise + latent
     pairs = previous_frame(WORLD.motion())
-    expected, plain = (
-        sample_warped_diffusion(denoise, sigmas[0] * noise, sigmas, Guidance(pairs, strength, through, bounded=True))
-        for strength in (1.0, 0.0)
-    )
+    expected = sample_warped_diffusion(mixed, start, sigmas, Guidance(pairs, 1.0, masked, bounded=True))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-4)
+    plain = sample_warped_diffusion(mixed, start, sigmas, Guidance(pairs, 0.0))
     assert (plain - found).abs().max() > 0.01
+    kept = (m == 0).expand_as(found)
+    torch.testing.assert_close(found[kept], latent[kept])
