@@ -42,6 +42,12 @@ File for this graph: `models/checkpoints/v1-5-pruned-emaonly-fp16.safetensors`
 """
 
 
+# file, first frame, frames, (width, height)
+SUPERRES_FILM = ("bikes.mp4", 120, 12, (192, 80))
+INPAINT_FILM = ("carphone.mp4", 0, 12, (128, 104))
+HOLE = {"x": 12, "y": 64, "width": 40, "height": 24}
+
+
 def film_frames(g: Graph, file: str, first: int, count: int, size: tuple[int, int]):
     film = g.add("LoadVideo", (40, 60), file=file)
     parts = g.add("GetVideoComponents", (40, 350), video=film[0])
@@ -89,7 +95,7 @@ def compared(g: Graph, loader, condition, motion, at, name: str):
 def warped_diffusion_superres(info: dict) -> Graph:
     g = Graph(info)
     g.note(SUPERRES_NOTE, (40, -340), (760, 360))
-    frames = film_frames(g, "bikes.mp4", 60, 12, (192, 80))
+    frames = film_frames(g, *SUPERRES_FILM)
     small = g.add(
         "ImageScaleBy", (40, 820), title="Small", image=frames[0], upscale_method="area", scale_by=0.125
     )
@@ -105,11 +111,13 @@ def warped_diffusion_superres(info: dict) -> Graph:
 def warped_diffusion_inpaint(info: dict) -> Graph:
     g = Graph(info)
     g.note(INPAINT_NOTE, (40, -300), (760, 300))
-    frames = film_frames(g, "carphone.mp4", 0, 12, (128, 104))
-    empty = g.add("SolidMask", (40, 820), value=0.0, width=128, height=104)
-    spot = g.add("SolidMask", (40, 960), value=1.0, width=40, height=24)
+    frames = film_frames(g, *INPAINT_FILM)
+    width, height = INPAINT_FILM[-1]
+    empty = g.add("SolidMask", (40, 820), value=0.0, width=width, height=height)
+    spot = g.add("SolidMask", (40, 960), value=1.0, width=HOLE["width"], height=HOLE["height"])
     hole = g.add(
-        "MaskComposite", (400, 820), title="Where", destination=empty[0], source=spot[0], x=12, y=64, operation="add"
+        "MaskComposite", (400, 820), title="Where", destination=empty[0], source=spot[0], x=HOLE["x"], y=HOLE["y"],
+        operation="add",
     )
     g.add("MaskPreview", (400, 1020), title="Hole", mask=hole[0])
     motion = g.add("AqueductOpticalFlow", (400, 60), images=frames[0])
