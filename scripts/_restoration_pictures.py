@@ -92,10 +92,18 @@ def inpaint() -> dict[str, Tensor]:
     return {"given": truth * (1 - hole) + hole, "frame by frame": alone, "warped and guided": ours}
 
 
+def steadiness(rows: dict[str, Tensor], position: float) -> list[Panel]:
+    """The last two of each clip's four panels, of the two clips that were restored."""
+    drawn = panels(rows, position)
+    return [drawn[7], drawn[11]]
+
+
 def pictures() -> dict[str, Image.Image]:
-    """Workflow name -> frames and slices, with and without."""
+    """Workflow name -> its picture. That of a guided core model is drawn with the pack's own, by core's Euler steps."""
     middle = (HOLE["y"] + HOLE["height"] / 2) / INPAINT_FILM[-1][1]
+    enlarged, filled = superres(), inpaint()
     return {
-        "warped_diffusion_superres": sheet(panels(superres(), 0.5), 4),
-        "warped_diffusion_inpaint": sheet(panels(inpaint(), middle), 4),
+        "warped_diffusion_superres": sheet(panels(enlarged, 0.5), 4),
+        "warped_diffusion_inpaint": sheet(panels(filled, middle), 4),
+        "guided_host_model": sheet(steadiness(enlarged, 0.5), 1),
     }

@@ -19,7 +19,9 @@ from aqueduct.scripts._console import HouseError, readable_errors, step
 from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
 
-DEFAULT_WORKFLOWS = ["framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion"]
+DEFAULT_WORKFLOWS = [
+    "framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion", "warped_diffusion_superres",
+]  # fmt: skip
 MOST_PREVIEWS = 4
 
 

@@ -14,6 +14,7 @@ from _pack import ROOT, load_pack
 
 load_pack()
 import _motion_pictures as motion
+import _restoration_pictures as restoration
 import _workflow_pictures as workflow
 import numpy as np
 import torch
@@ -98,7 +99,9 @@ def motions() -> None:
 
 def workflows() -> None:
     save(workflow.animated(), DOCS / "animated.jpg")
-    for name, picture in workflow.thumbnails().items():
+    restored = restoration.pictures()
+    save(restored["warped_diffusion_superres"], DOCS / "warped_diffusion.jpg")
+    for name, picture in (workflow.thumbnails() | restored).items():
         save(picture, ROOT / "workflows" / f"{name}.jpg")
 
 
