@@ -103,8 +103,11 @@ def load_models(folders: list[Path], problems=("superres", "inpaint")) -> Models
                 raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
             network, config = checkpoints.load(found[0])
             networks[short][noise] = network.to(memory_format=torch.channels_last)
-            preconditions[short] = Precondition(PROBLEMS[short], config["precondition"]["std_data"])
-            levels[short] = (config["levels"]["minimum"], config["levels"]["maximum"])
+            known = (config["precondition"]["std_data"], config["levels"]["minimum"], config["levels"]["maximum"])
+            if short in levels and known != (preconditions[short].std, *levels[short]):
+                raise ValueError(f"{found[0]} and its counterpart of white noise were not trained alike: {known}")
+            preconditions[short] = Precondition(PROBLEMS[short], known[0])
+            levels[short] = known[1:]
     return Models(networks, preconditions, levels)
 
 
@@ -121,11 +124,27 @@ def sampled(models: Models, short: str, scene: Scene, way: Way, noise: Tensor) -
     """As `restore`, from ``noise [F, 3, H, W]``."""
     sigmas = models.sigmas(short, way.steps)
     told = way.guidance or Settings(strength=0)
-    guidance = Guidance(REFERENCES[told.reference](scene.motion), told.strength, told.mode, told.bounded)
+    mode = within(told.mode, missing(short, scene.condition))
+    guidance = Guidance(REFERENCES[told.reference](scene.motion), told.strength, mode, told.bounded)
     network = models.networks[short][way.model]
     denoiser = image_denoiser(network, models.preconditions[short], scene.condition, outer=told.outer)
     guided = guided_steps(way.steps, told.start, told.end, told.share)
     return sample_warped_diffusion(denoiser, float(sigmas[0]) * noise, sigmas, guidance, guided).clamp(-1, 1)
+
+
+def missing(short: str, condition: Tensor) -> Tensor:
+    """``[F, 1, h, w]``, 1 where the answer is not known: guidance moves nothing else, as by the nodes' noise mask."""
+    return condition[:, 3:] if short == "inpaint" else torch.ones_like(condition[:, :1])
+
+
+def within(mode: Callable, hole: Tensor) -> Callable:
+    """``mode`` with its corrections held inside ``hole``, for all frames in one call."""
+
+    def masked(denoiser, z: Tensor, t: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        prediction, pull = mode(denoiser, z, t)
+        return prediction, lambda v: pull(v) * hole
+
+    return masked
 
 
 @dataclass(frozen=True, eq=False)

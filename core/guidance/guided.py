@@ -68,7 +68,8 @@ class Guidance:
 
     ``strength``: the paper's lambda, 1 there; 0 changes nothing at all.
     ``bounded``: never step further than where the error, seen as linear, is zero. The paper's step has a fixed length
-    however small the error is, so that it ends in a jitter of that length; bounded, it comes to rest.
+    however small the error is, so that it ends in a jitter of that length; bounded, it comes to rest. Where a network
+    couples frames the bound is approximate: each frame's step is measured against its own error alone.
 
     Raises ValueError for a strength that is negative or not finite.
     """

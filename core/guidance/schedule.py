@@ -54,12 +54,18 @@ class GuidanceSchedule:
                 raise ValueError(f"step {step} gives the prediction the weight {weight}: it cannot be guided there")
 
     def step(self, t: Tensor | float) -> int:
-        """The step that evaluates at ``t``: the one whose levels enclose it, its upper level included."""
-        t = float(t.flatten()[0] if isinstance(t, Tensor) else t)
-        if t in self.levels[:-1]:  # levels of a nearly noiseless bridge lie closer than the slack
-            return self.levels.index(t)
-        at_least = [i for i, level in enumerate(self.levels[:-1]) if level * (1 + SLACK) >= t]
-        return at_least[-1] if at_least else 0
+        """The step that evaluates at ``t``: the one whose levels enclose it, its upper level included.
+
+        Samplers hand in levels in the precision of the LATENT, so it is there that they are looked up. Levels that are
+        one in that precision are told apart no longer: the last of them is taken.
+        """
+        t = t.flatten()[0].cpu() if isinstance(t, Tensor) else torch.tensor(t, dtype=torch.float64)
+        rounded = torch.tensor(self.levels[:-1], dtype=torch.float64).to(t.dtype)
+        same = (rounded == t).nonzero()
+        if len(same):  # levels of a nearly noiseless bridge lie closer than the slack
+            return int(same[-1])
+        at_least = (rounded.double() * (1 + SLACK) >= t.double()).nonzero()
+        return int(at_least[-1]) if len(at_least) else 0
 
 
 def euler_schedule(
@@ -67,8 +73,9 @@ def euler_schedule(
 ) -> GuidanceSchedule:
     """For noise levels sigma (of ``z = z_0 + sigma eps``, or of flow, ``(1 - s) z_0 + s eps``).
 
-    The Euler step ``z + (sigma' - sigma)/sigma (z - h)`` has ``h`` with weight ``1 - sigma'/sigma``. Solvers of higher
-    order differ from it in their order's terms. ``start``, ``end``, ``fraction`` as `guided_steps`.
+    The Euler step ``z + (sigma' - sigma)/sigma (z - h)`` has ``h`` with weight ``1 - sigma'/sigma``. Other solvers give
+    it more: dpmpp_2m 1.5 times as much in the middle of a run, ancestral and SDE ones 1.6 to 2.7, lcm and cfg_pp up to
+    4.6; there the correction, and what `Guidance.bounded` bounds, are so many times as large. ``start``, ``end``, ``fraction`` as `guided_steps`.
     """
     levels = tuple(float(level) for level in levels)
     check_descending(levels)

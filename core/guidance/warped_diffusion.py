@@ -43,7 +43,7 @@ def sample_warped_diffusion(
     away from h; eqs. 4 and 5 give the opposite sign, used here. Raises ValueError when motion and clip differ in
     length or size, for sigmas that do not descend, or another number of ``guided`` than of steps.
     """
-    levels = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
+    levels = torch.as_tensor(sigmas).cpu().double()
     check_descending(levels.tolist())
     guided = guided_steps(len(levels) - 1) if guided is None else guided
     if len(guided) != len(levels) - 1:

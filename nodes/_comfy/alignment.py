@@ -61,7 +61,7 @@ def _with_kept(host, host_x: torch.Tensor, level: torch.Tensor, state: dict) -> 
 
 
 def _aligned_input(bridge: Bridge, t: torch.Tensor, sampling):
-    return host_input(bridge, t.double().cpu(), probe_levels(sampling), float(sampling.sigma_max))
+    return host_input(bridge, t.cpu().double(), probe_levels(sampling), float(sampling.sigma_max))
 
 
 def _host_levels(state: dict, like: torch.Tensor) -> torch.Tensor:

@@ -35,7 +35,7 @@ from .sampler import STATE_KEY
 WRAPPER_KEY = "aqueduct_equivariance"
 RUN_KEY = "aqueduct_equivariance_run"  # in transformer_options, which each run has anew
 # What torch says where a gradient cannot be: tensors of inference mode that nobody could reach, kernels without one.
-NO_GRADIENT = ("Inference tensor", "autograd formula", "derivative for", "backward")
+NO_GRADIENT = ("Inference tensor", "autograd formula", "derivative for", "to backward through")
 
 
 @dataclass(frozen=True, eq=False)

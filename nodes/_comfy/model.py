@@ -138,7 +138,7 @@ class BridgeModel(comfy.model_base.BaseModel):
 
         first = image.to(x)[:: self.frames]
         classes = None if motion_class is None else motion_class[:: self.frames]
-        time = t[0].double().cpu()  # samplers ask for one time at once
+        time = t[0].cpu().double()  # samplers ask for one time at once
         z_0 = self.video.denoiser(network, z_T, first, classes, noise)(z_t, time)
         return rearrange(z_0, "b c f h w -> (b f) c h w")
 

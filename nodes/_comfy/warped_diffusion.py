@@ -75,7 +75,9 @@ def reporting(
 
         def report(at: dict) -> None:
             bar.update()
-            if callback is not None:
+            if callback is None:
+                return
+            with torch.no_grad():  # previewers have weights of inference mode, and a gradient of nobody's use
                 callback(at["i"], at["denoised"].reshape(shape), at["x"].reshape(shape), steps)
 
         yield report
@@ -96,7 +98,7 @@ def check_model(guider) -> None:
     """Raises ValueError for models that see frames together, or are guided already, which is for all frames at once."""
     if couples_frames(guider.conds):
         raise ValueError(f"this sampler makes a clip with an image model; this MODEL is one of video (SVD): {INSTEAD}")
-    if guider.model_patcher.get_wrappers(WrappersMP.PREDICT_NOISE, WRAPPER_KEY):
+    if any(own.strength for own in guider.model_patcher.get_wrappers(WrappersMP.PREDICT_NOISE, WRAPPER_KEY)):
         raise ValueError(
             "this MODEL is guided by AqueductEquivarianceGuidance, and this sampler does the same: take one of the two"
         )

@@ -478,6 +478,22 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_the_model_as_it_was(host, m
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
+def test_previews_of_a_network_need_no_gradient(host, monkeypatch):
+    """TAESD's weights come from a loader: inference tensors that ask for a gradient, in the middle of a backward run."""
+    import latent_preview
+
+    with torch.inference_mode():
+        decoder = torch.nn.Conv2d(4, 3, 1)
+    shown = []
+
+    def previews(*_, **__):
+        return lambda step, x0, x, total: shown.append(decoder(x0))
+
+    monkeypatch.setattr(latent_preview, "prepare_callback", previews)
+    out = sample(host.model, warped(mode="full"), host.positive, latent={"samples": torch.zeros(FRAMES, 4, 8, 8)})
+    assert out.isfinite().all() and len(shown) == 6 and not any(picture.requires_grad for picture in shown)
+
+
 def test_a_motion_of_another_length_is_refused_with_both_numbers(exact):
     with pytest.raises(ValueError, match="motion has 5 frames, the LATENT 4"):
         sample(exact, warped(ShiftWorld(5, height=8, width=8).motion()), SEES_PICTURES)

@@ -339,3 +339,14 @@ def test_the_anchored_world_is_not_equivariant():
     k = pointwise(torch.ones(1), SIGMA).item()
     expected = (1 - k) ** 2 * WORLD.moved(mean.expand(4, -1, -1, -1)) * 3 * 8 * 9
     torch.testing.assert_close(found.errors[1:], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_a_step_is_found_in_the_precision_of_the_latent(dtype):
+    """Samplers ask at ``sigma * x.new_ones(n)``, which rounds the level to the latent's precision."""
+    ramp = torch.linspace(0, 1, 20, dtype=torch.float64)
+    sigmas = torch.cat([(14.6 ** (1 / 7) + ramp * (0.03 ** (1 / 7) - 14.6 ** (1 / 7))) ** 7, ramp.new_zeros(1)])
+    schedule = euler_schedule(sigmas.float())
+    assert [schedule.step(sigma.float() * torch.ones(3, dtype=dtype)) for sigma in sigmas[:-1]] == list(range(20))
+    between = ((sigmas[4] + sigmas[5]) / 2).to(dtype)
+    assert schedule.step(between) == 4
