@@ -73,11 +73,12 @@ def guidance_inputs() -> list:
             "is composed and resized for the LATENT"
         )),
         io.Mask.Input("mask", optional=True, tooltip=(
-            "Where guidance counts (1, from 0.5 up), at any size, one for all frames or one per frame. The cycle test "
+            "1 = guide here, 0 = not (threshold 0.5), at any size, one for all frames or one per frame. The cycle test "
             "of the motion is applied in any case"
         )),
         io.Float.Input("strength", default=1.0, min=0.0, max=1000.0, step=0.01, tooltip=(
-            "Warped Diffusion's lambda, no unit; 0 changes nothing at all. Paper: 1"
+            "Warped Diffusion's lambda, no unit; 0 changes nothing at all. 1 moves a frame by at most about 2 a step, "
+            "whatever its size: raise it (10, 100) where frames of large latents still differ. Paper: 1"
         )),
         io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=(
             "Where guidance starts, as a share of the sampler's steps, 0 to 1. Paper: 0"
@@ -87,7 +88,7 @@ def guidance_inputs() -> list:
         )),
         io.Combo.Input("mode", options=list(MODES), default="full", tooltip=(
             "Where the gradient goes. full: back through the network (the paper), outer: through its outermost level "
-            "(U-Nets only), x0: not at all, at the cost of plain sampling. Paper: full"
+            "(U-Nets only), x0: nowhere, as fast as plain sampling. Paper: full"
         )),
         io.Combo.Input("reference", options=list(REFERENCES), default="previous frame", tooltip=(
             "What each frame is held against, along the motion. Paper: the previous frame"
@@ -120,5 +121,5 @@ def checked_mask(mask: Tensor, frames: int) -> Tensor:
     """``[1 or frames, H, W]``. Raises ValueError for another number, naming both."""
     mask = mask_frames(mask)
     if len(mask) not in (1, frames):
-        raise ValueError(f"the motion has {frames} frames, the mask {len(mask)}: give one or as many")
+        raise ValueError(f"the motion has {frames} frames, the guidance mask {len(mask)}: give one or as many")
     return mask

@@ -89,13 +89,14 @@ class RestorationModel(comfy.model_base.BaseModel):
         channels = self.problem.condition_channels
         if condition.shape[1] != channels:
             raise ValueError(
-                f"this model does {self.problem.kind} with {channels} channels of condition, got {condition.shape[1]}: "
-                f"wire this MODEL to AqueductRestorationCondition, too"
+                f"this MODEL does {self.problem.kind} with {channels} channels of condition, and the CONDITIONING has "
+                f"{condition.shape[1]}, for another problem: wire the same MODEL to AqueductRestorationCondition and to "
+                f"the guider"
             )
         if noise.dim() != 4 or noise.shape[-2:] != condition.shape[-2:] or len(condition) not in (1, len(noise)):
             raise ValueError(
-                f"the damaged pictures make {len(condition)} frames of {_size(condition)}, the LATENT is "
-                f"{list(noise.shape)}: take the LATENT that AqueductRestorationCondition gives"
+                f"the damaged pictures make {len(condition)} frames of {_size(condition)}, the LATENT has {len(noise)} "
+                f"of {_size(noise)}: take the LATENT that AqueductRestorationCondition gives"
             )
 
 
@@ -108,7 +109,7 @@ def restoration_of(patcher) -> RestorationModel:
     """The model inside a MODEL. Raises ValueError for any other kind."""
     model = patcher.model
     if not isinstance(model, RestorationModel):
-        raise ValueError(f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}")
+        raise ValueError(f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}: wire that loader's model")
     return model
 
 

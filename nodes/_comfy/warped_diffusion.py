@@ -124,6 +124,7 @@ def summary(clip: Tensor, pairs: Pairs, guided: tuple[bool, ...], size: int) -> 
     later, earlier = clip[list(pairs.later)], clip[list(pairs.earlier)]
     error = equivariance_error(later, earlier, pairs.flow, pairs.mask).sum()
     values = clip.shape[1] * compared(pairs.flow, pairs.mask).sum()
-    left = f"{error / values:.3g} a pixel" if values else "unknown (no pixel stays in the frame and passes the test)"
-    steps = f"{sum(guided)} of {len(guided)} steps guided"
-    return f"Warped Diffusion: self-warping error {left}, {steps}, {size} frames at once"
+    if not values:
+        return "Warped Diffusion: nothing was guided: no pixel counts, after frame, cycle test and mask"
+    steps, frames = f"{sum(guided)} of {len(guided)} steps guided", f"{size} frame{'s' * (size > 1)} at once"
+    return f"Warped Diffusion: self-warping error {error / values:.3g} a pixel, {steps}, {frames}"

@@ -46,8 +46,7 @@ def test_restored_video_is_steadier_than_frame_by_frame(name, server, tmp_path):
                 prompt[node]["inputs"] |= {"width": width, "height": height}
     if find_nodes(prompt, "Where"):
         set_input(prompt, "Where", "y", 24)
-    for node in find_nodes(prompt, "KarrasScheduler"):
-        prompt[node]["inputs"]["steps"] = 8
+    set_input(prompt, "BasicScheduler", "steps", 8)
     outputs = server.run(prompt, timeout=900)["outputs"]
     clips = {title: frames_of(saved(outputs, prompt, title, server, tmp_path)) for title in ("Restored", "Without")}
     for clip in clips.values():
