@@ -68,8 +68,9 @@ def _claims(result: dict) -> list[str]:
         errors = {name: _mean(row["to_first"]) for name, row in case.items()}
         left = math.sqrt(errors[GP]) * 255
         lines.append(
-            f"- {PROBLEM[short]}, ({shift}) px a frame. The paper: warped noise is not enough. Here, against fresh noise in "
-            f"every frame, it lowers the error to the first frame {errors['resample, GP'] / errors[GP]:.1f} times (white: "
+            f"- {PROBLEM[short]}, ({shift}) px a frame. The paper: warped noise is not enough. Here, against "
+            f"fresh noise in every frame, it lowers the error to the first frame "
+            f"{errors['resample, GP'] / errors[GP]:.1f} times (white: "
             f"{errors['resample'] / errors['white warp']:.1f}) and leaves {left:.1f} grey levels of 255 (RMS). "
             f"The paper: guidance removes the rest. Here: {math.sqrt(errors[FULL]) * 255:.2f} grey levels with full, "
             f"{math.sqrt(errors[X0]) * 255:.2f} with x0, {math.sqrt(errors[OUTER]) * 255:.2f} with outer. Guidance "

@@ -22,8 +22,8 @@ class AqueductLoadRestorationModel(io.ComfyNode):
             search_aliases=["super-resolution model", "inpainting model", "warped diffusion model", "image restorer"],
             inputs=[
                 io.Combo.Input("file", options=model_files(), tooltip=(
-                    "File in models/aqueduct, or one that comes with the pack: those two want Gaussian Process Noise. Each "
-                    "file says what noise it was trained with"
+                    "File in models/aqueduct, or one that comes with the pack: those two want Gaussian Process Noise. "
+                    "Each file says what noise it was trained with"
                 )),
             ],
             outputs=[io.Model.Output(display_name="model"), io.Vae.Output(display_name="vae")],

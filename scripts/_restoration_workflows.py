@@ -30,8 +30,8 @@ paint a mask with *Load Image*). *Size* and the *Solid Mask* called *All* must b
 """
 GUIDED_NOTE = """## Any model, guided along the motion
 
-A film is redrawn by Stable Diffusion 1.5, frame by frame: the noise follows the film's motion (*Warp Noise*, which stays
-white, as the model expects), and *Equivariance Guidance* pulls every prediction towards the one before, along the
+A film is redrawn by Stable Diffusion 1.5, frame by frame: the noise follows the film's motion (*Warp Noise*, which
+stays white, as the model expects), and *Equivariance Guidance* pulls every prediction towards the one before, along the
 motion. It takes a MODEL (as here) or a GUIDER and leaves sampler, scheduler and the rest as they are: video models
 (Wan, LTXV) and bridges are guided the same way. Choose a film in *Load Video*.
 

@@ -20,7 +20,8 @@ from aqueduct.scripts._environment import Environment, prepare
 from aqueduct.scripts._server import ComfyServer
 
 DEFAULT_WORKFLOWS = [
-    "framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion", "warped_diffusion_superres",
+    "framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion",
+    "warped_diffusion_superres",
 ]  # fmt: skip
 MOST_PREVIEWS = 4
 

@@ -75,7 +75,8 @@ def euler_schedule(
 
     The Euler step ``z + (sigma' - sigma)/sigma (z - h)`` has ``h`` with weight ``1 - sigma'/sigma``. Other solvers give
     it more: dpmpp_2m 1.5 times as much in the middle of a run, ancestral and SDE ones 1.6 to 2.7, lcm and cfg_pp up to
-    4.6; there the correction, and what `Guidance.bounded` bounds, are so many times as large. ``start``, ``end``, ``fraction`` as `guided_steps`.
+    4.6; there the correction, and what `Guidance.bounded` bounds, are so many times as large. ``start``, ``end``,
+    ``fraction`` as `guided_steps`.
     """
     levels = tuple(float(level) for level in levels)
     check_descending(levels)

@@ -106,8 +106,8 @@ def compression_of(motion: MotionField, layout: Layout) -> int:
     if not layout.video:
         if motion.frames < layout.last + 1 or (layout.index is None and motion.frames != layout.frames):
             raise ValueError(
-                f"the motion has {motion.frames} frames, the LATENT {layout.last + 1}: make them equal (batch_size of an "
-                f"empty LATENT, Repeat Latent Batch, or the pace of the motion in AqueductComposeMotion)"
+                f"the motion has {motion.frames} frames, the LATENT {layout.last + 1}: make them equal (batch_size of "
+                f"an empty LATENT, Repeat Latent Batch, or the pace of the motion in AqueductComposeMotion)"
             )
         return 1
     steps = layout.frames - 1

@@ -90,8 +90,8 @@ class RestorationModel(comfy.model_base.BaseModel):
         if condition.shape[1] != channels:
             raise ValueError(
                 f"this MODEL does {self.problem.kind} with {channels} channels of condition, and the CONDITIONING has "
-                f"{condition.shape[1]}, for another problem: wire the same MODEL to AqueductRestorationCondition and to "
-                f"the guider"
+                f"{condition.shape[1]}, for another problem: wire the same MODEL to AqueductRestorationCondition and "
+                f"to the guider"
             )
         if noise.dim() != 4 or noise.shape[-2:] != condition.shape[-2:] or len(condition) not in (1, len(noise)):
             raise ValueError(
@@ -109,7 +109,9 @@ def restoration_of(patcher) -> RestorationModel:
     """The model inside a MODEL. Raises ValueError for any other kind."""
     model = patcher.model
     if not isinstance(model, RestorationModel):
-        raise ValueError(f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}: wire that loader's model")
+        raise ValueError(
+            f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}: wire that loader's model"
+        )
     return model
 
 

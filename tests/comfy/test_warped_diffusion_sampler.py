@@ -479,7 +479,7 @@ def test_an_interrupt_in_the_middle_of_a_step_leaves_the_model_as_it_was(host, m
 
 
 def test_previews_of_a_network_need_no_gradient(host, monkeypatch):
-    """TAESD's weights come from a loader: inference tensors that ask for a gradient, in the middle of a backward run."""
+    """TAESD's weights come from a loader: inference tensors that ask for a gradient, within a backward run."""
     import latent_preview
 
     with torch.inference_mode():
