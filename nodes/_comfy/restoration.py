@@ -110,7 +110,7 @@ def restoration_of(patcher) -> RestorationModel:
     model = patcher.model
     if not isinstance(model, RestorationModel):
         raise ValueError(
-            f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}: wire that loader's model"
+            f"expected the MODEL of AqueductLoadRestorationModel, got a {type(model).__name__}: wire that loader's"
         )
     return model
 
