@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aqueduct.tests.comfy.guided_hosts import error_along, guided, sample
+from aqueduct.tests.comfy.guided_hosts import error_along, guided, sample, sigmas_of
 from aqueduct.tests.comfy.hosts import HOSTS, Host
 
 SAMPLERS = ["euler", "dpmpp_2m", "uni_pc"]
@@ -16,8 +16,9 @@ def host(request, comfy) -> Host:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_error_falls_and_strength_0_changes_nothing(host, sampler):
-    plain = sample(host, sampler=sampler)
-    assert torch.equal(sample(host, guided(host, strength=0.0), sampler=sampler), plain)
+    sigmas = sigmas_of(host, 5)
+    plain = sample(host, sampler=sampler, sigmas=sigmas)
+    assert torch.equal(sample(host, guided(host, strength=0.0), sampler=sampler, sigmas=sigmas), plain)
     for mode in ("x0", "full"):
-        steered = sample(host, guided(host, strength=10.0, mode=mode), sampler=sampler)
+        steered = sample(host, guided(host, strength=10.0, mode=mode), sampler=sampler, sigmas=sigmas)
         assert error_along(steered) < 0.7 * error_along(plain)

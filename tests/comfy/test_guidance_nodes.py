@@ -335,7 +335,7 @@ BAD = {
     "infinite strength": ({"strength": math.inf}, "got inf"),
     "start after end": ({"start_percent": 0.6, "end_percent": 0.4}, "ends at 0.4, before it starts at 0.6"),
     "share": ({"share": 1.5}, "0 to 1, got 1.5"),
-    "mask": ({"mask": torch.ones(4, 8, 8)}, "the motion has 9 frames, the mask 4"),
+    "mask": ({"mask": torch.ones(4, 8, 8)}, "the motion has 9 frames, the guidance mask 4"),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_IMPORT_SHARE = 0.03  # of what ComfyUI itself takes to import: less than 0.2 s of 5.3 s where it was measured
+MAX_IMPORT_SHARE = 0.05  # of what ComfyUI itself takes to import; 0.035 with the nodes of 0.3, about 0.2 s
 MEASURE_IMPORT = """
 import asyncio, importlib.util, sys, time
 comfyui, loader = sys.argv[1:]

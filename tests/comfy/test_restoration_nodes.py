@@ -144,14 +144,15 @@ def test_latents_of_other_shapes(folder):
     model = load("superres")
     *conditioning, latent, _ = damaged("superres", model)
     for samples in (latent["samples"][:2], latent["samples"][..., :-4]):
-        with refused("3 frames of 24 x 16", str(list(samples.shape)), "AqueductRestorationCondition"):
+        made = f"{len(samples)} of {samples.shape[-1]} x 16"
+        with refused("3 frames of 24 x 16", made, "AqueductRestorationCondition"):
             sample_stock(model, samples, *conditioning)
 
 
 def test_conditioning_of_others(folder):
     superres, inpaint = load("superres"), load("inpaint")
     positive, negative, latent, _ = damaged("inpaint", inpaint)
-    with refused("super-resolution with 3 channels", "got 4"):
+    with refused("super-resolution with 3 channels", "has 4"):
         sample_stock(superres, latent["samples"], positive, negative)
     with refused("AqueductRestorationCondition"):
         sample_stock(superres, latent["samples"], [[torch.zeros(1, 1, 1), {}]])

@@ -69,4 +69,4 @@ def test_a_file_says_where_it_comes_from(name):
 
 
 def test_all_files_together_are_small():
-    assert sum(path.stat().st_size for path in MODELS.glob("*.safetensors")) < 15e6
+    assert sum(path.stat().st_size for path in MODELS.glob("*.safetensors")) < 30e6
