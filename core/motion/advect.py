@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .cycle import ALPHA1, ALPHA2, cycle_mask
-from .field import MotionField, Path
+from .carry import steps_of
+from .cycle import ALPHA1, ALPHA2
+from .field import MotionField
 from .sampling import sample
-
-BORDER = 0.5  # a border pixel is seen until its area ends, else still motion with a breath of noise loses the border
 
 
 def advect(
@@ -35,19 +34,13 @@ def advect(
             f"the motion is for {motion.width} x {motion.height} pixels, the frame is {list(frame.shape)} [C,H,W]: "
             f"resize the motion (MotionField.resized, AqueductResizeMotion) or the frame"
         )
-    motion = motion.to(frame.device).checked(alpha1, alpha2, BORDER)
+    motion = motion.to(frame.device)
     clip = frame.new_empty(motion.frames, *frame.shape)
-    unseen = torch.zeros(motion.frames, *motion.size, dtype=torch.bool, device=frame.device)
-    clip[0] = frame
-    source, onward = frame[None].to(motion.forward.dtype), Path(motion, BORDER)
-    for t in range(1, motion.frames):
-        onward.follow(t - 1)
-        back = Path(motion, BORDER)
-        for step in range(t - 1, -1, -1):
-            back.follow(step, back=True)
-        returns = cycle_mask(back.displacement()[None], onward.displacement()[None], alpha1, alpha2 * t, BORDER)
-        clip[t] = sample(source, back.points)[0].to(frame.dtype)
-        unseen[t] = ~(back.valid & returns)[0]
-        if report is not None:
+    unseen = torch.empty(motion.frames, *motion.size, dtype=torch.bool, device=frame.device)
+    source = frame[None].to(motion.forward.dtype)
+    for t, (points, seen, _) in enumerate(steps_of(motion, alpha1, alpha2)):
+        clip[t] = sample(source, points[None])[0].to(frame.dtype) if t else frame
+        unseen[t] = ~seen
+        if report is not None and t:
             report(t, motion.steps)
     return clip, unseen

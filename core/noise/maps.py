@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ..motion.advect import BORDER
+from ..motion.carry import BORDER
 from ..motion.cycle import ALPHA1, ALPHA2, cycle_mask
 from ..motion.field import MotionField
 from ..motion.retime import retimed

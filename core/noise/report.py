@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..motion.advect import BORDER
+from ..motion.carry import BORDER
 from ..motion.field import MotionField
 from ..motion.sampling import inside, pixel_grid
 from .corners import read

@@ -50,7 +50,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..motion.advect import BORDER
+from ..motion.carry import BORDER
 from ..motion.field import MotionField
 from ..motion.sampling import inside, pixel_grid
 from .corners import corners
