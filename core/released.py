@@ -2,19 +2,19 @@
 
 FrameBridge's models for UCF-101 (Latte-S/2, appendix C.3) come as three files: the bridge from the repeated first
 frame, the neural prior, and the bridge from that prior. Each becomes a configuration as in our own files
-(``docs/formats.md``) and a state dict under our names.
+(``docs/formats.md``) and a state dict under our names. Those of other projects are described in modules of their own.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .networks import LatteVideo, NeuralPrior
 from .networks.layout import InputLayout
-from .tensor_file import Shapes, TensorFile, differences, shapes_of, shortened
+from .released_cmp import CMP
+from .released_layout import Released
+from .tensor_file import TensorFile, differences, shortened
 from .ucf101 import UCF101_CLASSES
 
 # Source: FrameBridge appendix C.3; Latte-S/2 on 256 x 256 video through a VAE of stride 8.
@@ -24,50 +24,13 @@ LATTE_S2 = {
 }  # fmt: skip
 LATENT = {"format": "sd15", "channels": 4, "vae": "sd-vae-ft-ema", "scale": 0.18215}
 FRAMES = 16
-
-
-def _bare(layer: type[nn.Module]) -> type[nn.Module]:
-    """The layer without initialisation, whose first use on the meta device takes seconds of imports."""
-    return type(layer.__name__, (layer,), {"reset_parameters": lambda self: None})
-
-
-_LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding)
-_BARE = SimpleNamespace(**{layer.__name__: _bare(layer) for layer in _LAYERS})
-
-
-@dataclass(frozen=True)
-class Released:
-    """One known file. Its keys may begin with ``prefix``, ours do with ``ours``; keys beginning with one of ``beside``
-    are of another network that may lie in the same file and is not needed."""
-
-    title: str
-    part: str
-    architecture: type[nn.Module]
-    arguments: dict[str, Any]
-    settings: dict[str, Any]
-    prefix: str = ""
-    ours: str = ""
-    beside: tuple[str, ...] = ()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        parts = {self.part: {"architecture": self.architecture.__name__, "arguments": dict(self.arguments)}}
-        common = {"about": self.title, "class_names": list(UCF101_CLASSES), "latent": dict(LATENT)}
-        return {**common, "parts": parts, **self.settings}
-
-    def names(self, shapes: Shapes) -> dict[str, str]:
-        """Our name of each tensor -> its name in the file."""
-        return {self.ours + key.removeprefix(self.prefix): key for key in shapes if not key.startswith(self.beside)}
-
-    @cached_property
-    def shapes(self) -> Shapes:
-        network = self.architecture(**self.arguments, operations=_BARE, device="meta")
-        return shapes_of(network.state_dict())
+UCF101 = {"class_names": list(UCF101_CLASSES), "latent": LATENT}
 
 
 def _bridge(title: str, layout: InputLayout, **settings) -> Released:
     arguments = {**LATTE_S2, "frames": FRAMES + layout.prepend_first_frame, "in_channels": layout.channels(4)}
     common = {
+        **UCF101,
         "bridge": {"kind": "bridge-gmax", "constants": {"beta_min": 0.01, "beta_max": 50.0}},
         "parameterisation": "psi",
         "precondition": "frame_index",
@@ -91,9 +54,10 @@ RELEASED: tuple[Released, ...] = (
     ),
     Released(
         "FrameBridge's neural prior for UCF-101 (Latte-S/2)", "prior", NeuralPrior,
-        {**LATTE_S2, "frames": FRAMES, "in_channels": 4}, {},
+        {**LATTE_S2, "frames": FRAMES, "in_channels": 4}, UCF101,
         prefix="nwarp_model.", ours="network.", beside=("diffusion_model.",),
     ),
+    CMP,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ Shapes = dict[str, tuple[int, ...]]
 SAFE_TORCH = (2, 6)
 CONVERT = (
     "python -c \"import torch, safetensors.torch as s; c = torch.load({source!r}, map_location='cpu', "
-    "weights_only=False); c = c.get('ema', c.get('model', c)); "
+    "weights_only=False); c = next((c[k] for k in ('ema', 'model', 'state_dict') if k in c), c); "
     's.save_file({{k: v.clone().contiguous() for k, v in c.items()}}, {target!r})"'
 )
 
@@ -35,7 +35,8 @@ class TensorFile:
 
 
 def open_tensors(path: str | Path) -> TensorFile:
-    """The tensors in ``path``. Of a PyTorch checkpoint: those under ``["ema"]``, else ``["model"]``, else all.
+    """The tensors in ``path``. Of a PyTorch checkpoint: those under ``["ema"]``, else ``["model"]``, else
+    ``["state_dict"]``, else all.
 
     Raises FileNotFoundError, and ValueError that says what to do for a file that is damaged, is no file of tensors, or
     holds code.
@@ -92,7 +93,7 @@ def _open_safetensors(path: Path) -> TensorFile:
 def _open_pickle(path: Path) -> TensorFile:
     content = _weights(path)
     if isinstance(content, Mapping):
-        for key in ("ema", "model"):
+        for key in ("ema", "model", "state_dict"):
             if isinstance(content.get(key), Mapping):
                 content = content[key]
                 break

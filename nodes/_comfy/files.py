@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 
 FOLDER = "aqueduct"
-EXTENSIONS = {".safetensors", ".pt", ".pth", ".ckpt"}
+EXTENSIONS = {".safetensors", ".pt", ".pth", ".ckpt", ".tar"}  # releases of 2019 are called .pth.tar
 SHIPPED = Path(__file__).resolve().parents[2] / "models"
 
 

@@ -1,0 +1,52 @@
+"""What a released checkpoint of another project is recognised by, and what it becomes."""
+
+import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from .tensor_file import Shapes, shapes_of
+
+
+def _bare(layer: type[nn.Module]) -> type[nn.Module]:
+    """The layer without initialisation, whose first use on the meta device takes seconds of imports."""
+    return type(layer.__name__, (layer,), {"reset_parameters": lambda self: None})
+
+
+_LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding)
+_BARE = SimpleNamespace(**{layer.__name__: _bare(layer) for layer in _LAYERS})
+
+
+@dataclass(frozen=True)
+class Released:
+    """One known file, whose network becomes ``part``; ``settings`` are the rest of its configuration.
+
+    Its keys may begin with ``prefix``, ours do with ``ours``; keys beginning with one of ``beside`` are of another
+    network that may lie in the same file and is not needed.
+    """
+
+    title: str
+    part: str
+    architecture: type[nn.Module]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    prefix: str = ""
+    ours: str = ""
+    beside: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        parts = {self.part: {"architecture": self.architecture.__name__, "arguments": dict(self.arguments)}}
+        return {"about": self.title, "parts": parts, **copy.deepcopy(self.settings)}
+
+    def names(self, shapes: Shapes) -> dict[str, str]:
+        """Our name of each tensor -> its name in the file."""
+        return {self.ours + key.removeprefix(self.prefix): key for key in shapes if not key.startswith(self.beside)}
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        network = self.architecture(**self.arguments, operations=_BARE, device="meta")
+        return shapes_of(network.state_dict())
