@@ -1,8 +1,5 @@
-"""A host that is exactly right: its prediction is the posterior mean of a known mixture, so the output's law is known.
-
-The host is a real MODEL (a subclass of `comfy.model_base.BaseModel` in a ModelPatcher): core asks it in its own
-coordinates, for eps (SD-like, 1000 discrete levels), v (SVD-like) or velocity (rectified flow). Every latent value is
-an independent draw of the mixture, whatever z_T is, so one run of SamplerCustomAdvanced is a sample of thousands.
+"""Sampling a host that is exactly right, see `exact_host`: every latent value is an independent draw of a mixture,
+whatever z_T is, so one run of SamplerCustomAdvanced is a sample of thousands, of a known law.
 
 Error rates are of false alarms per check, over the choice of seed (see `oracles`).
 """
@@ -13,6 +10,7 @@ import pytest
 import torch
 
 from aqueduct.core.bridges import SOLVERS, Bridge, bridge_gmax, brownian, lbm, sample_bridge, vp
+from aqueduct.tests.comfy.exact_host import CONDITIONING, exact_host
 from aqueduct.tests.comfy.graph import bridge_times, run_one, sample_bridge_graph
 from aqueduct.tests.unit.oracles import APART, assert_law
 
@@ -21,60 +19,9 @@ ERROR_RATE = 1e-4
 COUNT = math.prod(SIZE)
 
 
-def exact_host(kind: str):
-    """A MODEL of ``kind`` (``EPS``, ``V_PREDICTION_EDM`` or ``FLOW``) whose predictions are exact."""
-    import comfy.latent_formats
-    import comfy.model_base
-    import comfy.model_management as mm
-    import comfy.model_patcher
-    import comfy.supported_models_base
-
-    class Exact(torch.nn.Module):
-        """The network: what a perfectly trained one would output for input ``x`` and timestep ``t``."""
-
-        dtype = torch.float32
-
-        def __init__(self, sampling):
-            super().__init__()
-            self.sampling = [sampling]  # in a list: a part of the model, not of this module
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, entering, t, context=None, **_):
-            level = self.sampling[0].sigma(t).flatten()[0].double()
-            if kind == "FLOW":
-                signal, noise, x = 1 - level, level, entering.double()
-            else:
-                signal, noise, x = torch.ones_like(level), level, entering.double() * (1 + level**2).sqrt()
-            z_0 = APART.posterior_mean(x.flatten(), torch.zeros(x.numel()).double(), float(signal), float(noise))
-            return self._output(z_0.reshape(x.shape), x, level).to(entering)
-
-        @staticmethod
-        def _output(z_0, x, level):
-            if kind == "V_PREDICTION_EDM":
-                return (x / (1 + level**2) - z_0) * (1 + level**2).sqrt() / level
-            return (x - z_0) / level
-
-    class Config(comfy.supported_models_base.BASE):
-        unet_config = {"disable_unet_model_creation": True}
-        unet_extra_config = {}
-        latent_format = comfy.latent_formats.LatentFormat
-        memory_usage_factor = 1.0
-        sampling_settings = {"shift": 1.0} if kind == "FLOW" else {}
-
-    class ExactModel(comfy.model_base.BaseModel):
-        def __init__(self):
-            super().__init__(Config(dict(Config.unet_config)), comfy.model_base.ModelType[kind])
-            self.diffusion_model = Exact(self.model_sampling)
-
-    return comfy.model_patcher.ModelPatcher(ExactModel(), mm.get_torch_device(), mm.unet_offload_device())
-
-
 @pytest.fixture(scope="module", params=["EPS", "V_PREDICTION_EDM", "FLOW"])
 def host(request, comfy):
     return exact_host(request.param)
-
-
-CONDITIONING = [[torch.zeros(1, 1, 8), {}]]
 
 
 def prior(seed: int) -> dict:

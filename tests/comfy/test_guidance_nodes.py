@@ -19,11 +19,10 @@ from aqueduct.core.guidance import (
 from aqueduct.core.motion import MotionField
 from aqueduct.tests.comfy import bridge_files
 from aqueduct.tests.comfy.bridge_files import VARIANTS
+from aqueduct.tests.comfy.exact_host import CONDITIONING, exact_host, mixture_mean
 from aqueduct.tests.comfy.graph import FixedNoise, bridge_times, run, run_one, sample_bridge_graph, sample_stock
 from aqueduct.tests.comfy.guided_hosts import clip_latent, error_along, guided, motion_of, sample, state_of
 from aqueduct.tests.comfy.hosts import HOSTS, Host, normal
-from aqueduct.tests.comfy.test_exact_host import CONDITIONING, exact_host
-from aqueduct.tests.unit.oracles import APART
 
 GMAX = bridge_gmax()
 NODE = "AqueductEquivarianceGuidance"
@@ -57,12 +56,6 @@ def exact_clip(frames: int = 3, size: int = 12) -> tuple[MotionField, Tensor]:
     return MotionField(flow).bidirectional(), normal(frames, 4, size, size, seed=6)
 
 
-def exact(z: Tensor, signal: float, noise: float) -> Tensor:
-    """The mixture's posterior mean, value by value."""
-    flat = z.double().flatten()
-    return APART.posterior_mean(flat, torch.zeros_like(flat), signal, noise).reshape(z.shape)
-
-
 @pytest.mark.parametrize("mode", ["x0", "full"])
 @pytest.mark.parametrize("kind", ["FLOW", "V_PREDICTION_EDM"])
 def test_guided_euler_is_warped_diffusions_algorithm(comfy, kind, mode):
@@ -70,7 +63,7 @@ def test_guided_euler_is_warped_diffusions_algorithm(comfy, kind, mode):
     sigmas = torch.tensor([0.9, 0.6, 0.35, 0.1, 0.0]) * (1 if kind == "FLOW" else 5)
 
     def denoiser(z, sigma, frames):
-        return exact(z, 1 - float(sigma) if kind == "FLOW" else 1.0, float(sigma)).to(z)
+        return mixture_mean(z, 1 - float(sigma) if kind == "FLOW" else 1.0, float(sigma)).to(z)
 
     guidance = Guidance(previous_frame(motion), 0.8, {"x0": x0, "full": full}[mode], bounded=True)
     expected = sample_warped_diffusion(denoiser, sigmas[0].double() * noise.double(), sigmas.double(), guidance)
@@ -90,7 +83,7 @@ def test_a_guided_aligned_host_is_the_guided_bridge(comfy, mode, order):
 
     def denoiser(z, t):
         a, b, c = (float(value) for value in GMAX.coefficients(t))
-        return exact(z - b * z_T, a, c) if c else exact(noise, 0.0, 1.0) + 0 * z
+        return mixture_mean(z - b * z_T, a, c) if c else mixture_mean(noise, 0.0, 1.0) + 0 * z
 
     guidance = Guidance(previous_frame(motion), 0.8, {"x0": x0, "full": full}[mode], bounded=True)
     schedule = bridge_schedule(GMAX, times, "dbim-2")

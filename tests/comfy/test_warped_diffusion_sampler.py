@@ -7,6 +7,7 @@ import torch
 
 from aqueduct.core.guidance import Guidance, full, previous_frame, sample_warped_diffusion, x0
 from aqueduct.core.motion import MotionField
+from aqueduct.tests.comfy.exact_host import exact_host
 from aqueduct.tests.comfy.graph import FixedNoise, run, run_one, sample_stock
 from aqueduct.tests.comfy.hosts import normal, sd15, svd, text, wan
 from aqueduct.tests.unit.shift_worlds import DATA_STD, ShiftWorld
@@ -20,56 +21,10 @@ KINDS = ["EPS", "V_PREDICTION_EDM", "EDM", "FLOW"]
 # --- a host that is exactly right, on frames that differ --------------------------------------------------------------
 
 
-def posterior_mean(z, level, picture, flow):
-    """E[z_0 | z] for independent Gaussian pixels around ``picture``; z = z_0 + s eps, or (1 - s) z_0 + s eps."""
-    signal = 1 - level if flow else torch.ones_like(level)
-    gain = DATA_STD**2 * signal / (DATA_STD**2 * signal**2 + level**2)
-    return picture + gain * (z - signal * picture)
-
-
-def exact_host(kind: str):
-    """A MODEL of ``kind`` for `posterior_mean`; each frame's picture comes in on channels, as in inpainting models."""
-    import comfy.latent_formats
-    import comfy.model_base
-    import comfy.model_management as mm
-    import comfy.model_patcher
-    import comfy.supported_models_base
-
-    class Exact(torch.nn.Module):
-        dtype = torch.float32
-
-        def __init__(self, sampling):
-            super().__init__()
-            self.sampling = [sampling]  # in a list: a part of the model, not of this module
-            self.weight = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, entering, t, context=None, **_):
-            seen, picture = entering.double().chunk(2, 1)
-            level = self.sampling[0].sigma(t).double()[:, None, None, None]
-            if kind == "FLOW":
-                return ((seen - posterior_mean(seen, level, picture, True)) / level).to(entering)
-            data = self.sampling[0].sigma_data
-            total = (level**2 + data**2).sqrt()
-            z = seen * total
-            h = posterior_mean(z, level, picture, False)
-            if kind == "EPS":
-                return ((z - h) / level).to(entering)
-            velocity = (z * data**2 / total**2 - h) * total / (level * data)
-            return (velocity if kind.startswith("V") else -velocity).to(entering)
-
-    class Config(comfy.supported_models_base.BASE):
-        unet_config = {"disable_unet_model_creation": True}
-        unet_extra_config = {}
-        latent_format = comfy.latent_formats.LatentFormat
-        memory_usage_factor = 1.0
-        sampling_settings = {"shift": 1.0} if kind == "FLOW" else {}
-
-    class ExactModel(comfy.model_base.BaseModel):
-        def __init__(self):
-            super().__init__(Config(dict(Config.unet_config)), comfy.model_base.ModelType[kind])
-            self.diffusion_model = Exact(self.model_sampling)
-
-    return comfy.model_patcher.ModelPatcher(ExactModel(), mm.get_torch_device(), mm.unet_offload_device())
+def posterior_mean(y, signal, noise, picture):
+    """``E[z_0 | signal z_0 + noise eps = y]`` for independent Gaussian pixels around ``picture``."""
+    gain = DATA_STD**2 * signal / (DATA_STD**2 * signal**2 + noise**2)
+    return picture + gain * (y - signal * picture)
 
 
 PICTURES = 0.7 * normal(FRAMES, 4, 8, 8, seed=5)
@@ -78,7 +33,8 @@ SEES_PICTURES = [[torch.zeros(1, 1, 8), {"noise_concat": PICTURES}]]
 
 @pytest.fixture(scope="module", params=KINDS)
 def exact(request, comfy):
-    return exact_host(request.param)
+    """Each frame's picture comes in on channels."""
+    return exact_host(request.param, posterior_mean)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +92,7 @@ def test_the_graph_is_cores_loop_with_the_same_denoiser(exact, steps, mode):
     found = sample(exact, warped(strength=0.5, mode=mode.__name__, bounded=False), SEES_PICTURES, sigmas=sigmas)
 
     def denoiser(z, sigma, part):
-        return posterior_mean(z, sigma, PICTURES[part].double(), kind == "FLOW")
+        return posterior_mean(z, 1 - sigma if kind == "FLOW" else 1.0, sigma, PICTURES[part].double())
 
     top = float(sigmas[0])
     start = NOISE.double() * (top if kind == "FLOW" else (1 + top**2) ** 0.5)
