@@ -102,13 +102,13 @@ class SvdBranch(nn.Module):
         self.mid_block = Middle(before, emb, groups, (heads[-1], context, groups), **own)
 
     @property
-    def channels(self) -> list[int]:
-        """Of every state `forward` returns."""
-        return [self.conv_in.out_channels] + [
-            width
-            for level, width in enumerate(self.widths)
-            for _ in range(self.layers + (level < len(self.widths) - 1))
-        ] + [self.widths[-1]]  # fmt: skip
+    def states(self) -> list[tuple[int, int]]:
+        """Channels, and latent pixels to one, of every state that `forward` returns."""
+        found, last = [(self.widths[0], 1)], len(self.widths) - 1
+        for level, width in enumerate(self.widths):
+            found += [(width, 2**level)] * self.layers
+            found += [(width, 2 ** (level + 1))] * (level < last)
+        return [*found, (self.widths[-1], 2**last)]
 
     def forward(
         self, entering: Tensor, timesteps: Tensor, *, context: Tensor, added: Tensor, frames: int,
