@@ -25,7 +25,7 @@ from aqueduct.core.metrics.consistency import self_warping_error
 from aqueduct.core.metrics.restoration import laplacian_energy, psnr, ssim
 from aqueduct.core.networks.restorer import Restorer
 from aqueduct.core.noise import GaussianField, finest_length_scale, warp_noise
-from aqueduct.core.restoration import Precondition, image_denoiser
+from aqueduct.core.restoration import Precondition, image_denoiser, karras_levels
 
 STEPS = 20
 
@@ -82,13 +82,6 @@ class Models:
     preconditions: dict[str, Precondition]
     levels: dict[str, tuple[float, float]]
 
-    def sigmas(self, short: str, steps: int) -> Tensor:
-        """Karras et al. 2022, eq. 5 with rho = 7, within the levels the model was trained on, then 0."""
-        low, high = self.levels[short]
-        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
-        inner = (high ** (1 / 7) + ramp * (low ** (1 / 7) - high ** (1 / 7))) ** 7
-        return torch.cat([inner, inner.new_zeros(1)])
-
 
 def load_models(folders: list[Path], problems=("superres", "inpaint")) -> Models:
     """``<problem>_gp`` and ``<problem>_white_on``, or ``warped_diffusion_<...>``: from the first folder with them."""
@@ -122,7 +115,8 @@ def restore(models: Models, short: str, scene: Scene, way: Way) -> Tensor:
 
 def sampled(models: Models, short: str, scene: Scene, way: Way, noise: Tensor) -> Tensor:
     """As `restore`, from ``noise [F, 3, H, W]``."""
-    sigmas = models.sigmas(short, way.steps)
+    lowest, highest = models.levels[short]
+    sigmas = karras_levels(highest, lowest, way.steps)
     told = way.guidance or Settings(strength=0)
     mode = within(told.mode, missing(short, scene.condition))
     guidance = Guidance(REFERENCES[told.reference](scene.motion), told.strength, mode, told.bounded)

@@ -16,7 +16,7 @@ from aqueduct.core.guidance import Guidance, full, previous_frame, sample_warped
 from aqueduct.core.motion.estimators import DisEstimator, estimate_motion
 from aqueduct.core.noise import GaussianField, finest_length_scale, warp_noise
 from aqueduct.core.plots.slices import time_slice
-from aqueduct.core.restoration import Precondition, image_denoiser, make_problem
+from aqueduct.core.restoration import Precondition, image_denoiser, karras_levels, make_problem
 from aqueduct.scripts import _media
 from aqueduct.scripts._pack import ROOT
 from aqueduct.scripts._restoration_workflows import HOLE, INPAINT_FILM, SUPERRES_FILM
@@ -37,12 +37,6 @@ def film(file: str, first: int, count: int, size: tuple[int, int]) -> Tensor:
     return F.interpolate(clip, (height, width), mode="area")
 
 
-def levels(lowest: float, highest: float) -> Tensor:
-    ramp = torch.linspace(0, 1, STEPS, dtype=torch.float64)
-    inner = (highest ** (1 / 7) + ramp * (lowest ** (1 / 7) - highest ** (1 / 7))) ** 7
-    return torch.cat([inner, inner.new_zeros(1)])
-
-
 def both_ways(name: str, make, seen: Tensor) -> tuple[Tensor, Tensor]:
     """(frame by frame, Warped Diffusion) in 0..1; ``make(problem)`` is the condition; motion comes from ``seen``."""
     network, config = checkpoints.load(ROOT / "models" / f"warped_diffusion_{name}_gp.safetensors")
@@ -53,7 +47,8 @@ def both_ways(name: str, make, seen: Tensor) -> tuple[Tensor, Tensor]:
     size = seen.shape[-2:]
     alone = [GaussianField(frame, 3, finest_length_scale(*size)).grid(*size) for frame in range(len(seen))]
     carried = warp_noise(GaussianField(1, 3, finest_length_scale(*size)), motion, "gp")
-    sigmas, pairs = levels(config["levels"]["minimum"], config["levels"]["maximum"]), previous_frame(motion)
+    sigmas = karras_levels(config["levels"]["maximum"], config["levels"]["minimum"], STEPS)
+    pairs = previous_frame(motion)
     clips = []
     for noise, strength in ((torch.stack(alone), 0.0), (carried, 1.0)):
         guidance = Guidance(pairs, strength, full, bounded=True)

@@ -12,6 +12,7 @@ from aqueduct.core.restoration import (
     Precondition,
     SuperResolution,
     image_denoiser,
+    karras_levels,
     make_problem,
 )
 
@@ -180,3 +181,10 @@ def test_condition_has_as_many_channels_as_said():
 def test_unknown_problems():
     with pytest.raises(ValueError, match=r"unknown inverse problem 'deblurring'; known: super-resolution, inpainting"):
         make_problem({"kind": "deblurring"})
+
+
+def test_levels_are_even_in_the_seventh_root_and_end_without_noise():
+    levels = karras_levels(80.0, 0.002, 5)
+    assert (levels[0], levels[-1]) == (pytest.approx(80.0, rel=1e-12), 0) and levels.dtype == torch.float64
+    roots = [80 ** (1 / 7) * (1 - k / 4) + 0.002 ** (1 / 7) * k / 4 for k in range(5)]
+    assert levels[:-1].tolist() == pytest.approx([math.prod([root] * 7) for root in roots], rel=1e-12)
