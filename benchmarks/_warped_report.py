@@ -32,9 +32,8 @@ def _head(result: dict) -> list[str]:
         "",
         "Against the GP warp alone; brackets: least and greatest of the clips.",
         "",
-        "| | error to the previous frame, times lower | to the first, times lower | PSNR, dB | wanted |",
-        "|---|---|---|---|---|",
     ]
+    rows = []
     wanted = f"at least {BARS['lowered']:g} times, PSNR within {-BARS['psnr_change']:g} dB"
     for short, shift in HEADLINE.items():
         case = result["shifts"][short][shift]
@@ -43,21 +42,18 @@ def _head(result: dict) -> list[str]:
             change = _paired(case, GP, way, "psnr")
             met = all(ratio >= BARS["lowered"] for ratio, _, _ in lower) and _mean(change) >= BARS["psnr_change"]
             cells = [f"{ratio:.0f} ({least:.0f} to {most:.0f})" for ratio, least, most in lower]
-            lines.append(
-                f"| {PROBLEM[short]}, ({shift}) px a frame: {way} | {cells[0]} | {cells[1]} | {_pm(change, '+.2f')} | "
-                f"{wanted}: {'met' if met else '**missed**'} |"
-            )
-    lines += ["", "| | measured | wanted |", "|---|---|---|"]
-    for short in PROBLEM:
-        change = _paired(frames[short], "white", "GP", "psnr")
-        lines.append(
-            f"| {PROBLEM[short]}, single pictures: PSNR of GP less that of white noise, dB | "
-            f"{_pm(change, '+.2f')} | at least {BARS['white_to_gp']:g} |"
-        )
-    lines.append(
-        f"| cost of full guidance, times the GP warp alone | {_range(cost[FULL])} | {PAPER_STEP:.2f} in the paper |"
-    )
-    return lines
+            verdict = f"{wanted}: {'met' if met else '**missed**'}"
+            rows.append([f"{PROBLEM[short]}, ({shift}) px a frame: {way}", *cells, _pm(change, "+.2f"), verdict])
+    titles = ["error to the previous frame, times lower", "to the first, times lower", "PSNR, dB", "wanted"]
+    lines += [*_table(["", *titles], rows), ""]
+    rows = []
+    for short, title in PROBLEM.items():
+        change = _pm(_paired(frames[short], "white", "GP", "psnr"), "+.2f")
+        about = f"{title}, single pictures: PSNR of GP less that of white noise, dB"
+        rows.append([about, change, f"at least {BARS['white_to_gp']:g}"])
+    about = "cost of full guidance, times the GP warp alone"
+    rows.append([about, _range(cost[FULL]), f"{PAPER_STEP:.2f} in the paper"])
+    return lines + _table(["", "measured", "wanted"], rows)
 
 
 def _claims(result: dict) -> list[str]:
@@ -97,18 +93,16 @@ def _frames(result: dict) -> list[str]:
         "prediction, the average of all answers, which no draw of noise disturbs. White and GP went on from one white "
         "model for the same number of steps.",
         "",
-        "| | PSNR, dB | in the holes | of the mean | SSIM | sharpness | off the measurement | denoising loss |",
-        "|---|---|---|---|---|---|---|---|",
     ]
+    columns = {"psnr": ("PSNR, dB", ".2f"), "psnr_holes": ("in the holes", ".2f"), "psnr_mean": ("of the mean", ".2f"),
+               "ssim": ("SSIM", ".3f"), "sharpness": ("sharpness", ".2f"),
+               "off_measurement": ("off the measurement", ".4f")}  # fmt: skip
+    rows = []
     for short, title in PROBLEM.items():
         for name, row in frames[short].items():
-            holes = _deviation(row["psnr_holes"], ".2f") if "psnr_holes" in row else ""
-            lines.append(
-                f"| {title}, {name} | {_deviation(row['psnr'], '.2f')} | {holes} | "
-                f"{_deviation(row['psnr_mean'], '.2f')} | {_deviation(row['ssim'], '.3f')} | "
-                f"{_deviation(row['sharpness'], '.2f')} | {_deviation(row['off_measurement'], '.4f')} | "
-                f"{_pm(row['loss'], '.3f')} |"
-            )
+            cells = [_deviation(row[key], form) if key in row else "" for key, (_, form) in columns.items()]
+            rows.append([f"{title}, {name}", *cells, _pm(row["loss"], ".3f")])
+    lines += _table(["", *(heading for heading, _ in columns.values()), "denoising loss"], rows)
     for short, title in PROBLEM.items():
         changes = {key: _pm(_paired(frames[short], "white", "GP", key), form) for key, form in
                    (("psnr", "+.2f"), ("psnr_mean", "+.2f"), ("ssim", "+.4f"))}  # fmt: skip
@@ -135,7 +129,7 @@ def _shifts(result: dict) -> list[str]:
     ]
     for short, title in PROBLEM.items():
         for shift in shifts[short]:
-            lines += ["", f"### {title}, ({shift}) px a frame", "", *_ways(shifts[short][shift])]
+            lines += _ways(f"{title}, ({shift}) px a frame", shifts[short][shift])
     return lines
 
 
@@ -154,7 +148,7 @@ def _video(result: dict) -> list[str]:
     for short, title in PROBLEM.items():
         for name, case in video[short].items():
             about = f"{_mean(case['flow_off_px']):.2f} px off the true video's, of {_mean(case['moved_px']):.2f} px"
-            lines += ["", f"### {title}, {name} (flow {about})", "", *_ways(case["rows"], relative=True)]
+            lines += _ways(f"{title}, {name} (flow {about})", case["rows"], relative=True)
     return lines
 
 
@@ -167,12 +161,7 @@ def _settings(result: dict) -> list[str]:
         "used above: full, lambda 1, bounded, previous frame, all of 20 steps.",
     ]
     for short, shift in HEADLINE.items():
-        lines += [
-            "",
-            f"### {PROBLEM[short]}, ({shift}) px a frame",
-            "",
-            *_ways(settings[short], base="no guidance", model="GP"),
-        ]
+        lines += _ways(f"{PROBLEM[short]}, ({shift}) px a frame", settings[short], base="no guidance", model="GP")
     return lines
 
 
@@ -186,24 +175,23 @@ def _cost(result: dict) -> list[str]:
         f"{cost['rounds']} rounds (least and greatest), and the ratio to the GP warp of the same round. The paper's "
         f"guided step takes {PAPER_STEP:.2f} times as long and it makes {PAPER_STEPS} times as many.",
         "",
-        "| | seconds a frame | times the GP warp alone |",
-        "|---|---|---|",
     ]
-    for name, seconds in cost["seconds_per_frame"].items():
-        lines.append(f"| {name} | {_range(seconds, '.3f')} | {_range(ratios[name])} |")
-    return lines
+    seconds = cost["seconds_per_frame"]
+    rows = [[name, _range(own, ".3f"), _range(ratios[name])] for name, own in seconds.items()]
+    return lines + _table(["", "seconds a frame", "times the GP warp alone"], rows)
 
 
 def _model(name: str) -> str:
     return "" if name in ("truth", "first guess") else "GP" if "GP" in name else "white"
 
 
-def _ways(rows: dict, relative: bool = False, base: str = GP, model: str | None = None) -> list[str]:
+def _ways(heading: str, rows: dict, relative: bool = False, base: str = GP, model: str | None = None) -> list[str]:
+    """A heading and a row for every way."""
     holes = "psnr_holes" in rows["truth"]
     titles = ["", "model", "to previous", "to first", "RMS to first, grey levels", "PSNR, dB", "in the holes", "SSIM",
               "sharpness", "off the measurement", "of truth"]  # fmt: skip
     kept = [title for title in titles if (holes or title != "in the holes") and (relative or title != "of truth")]
-    lines = ["| " + " | ".join(kept) + " |", "|---" * len(kept) + "|"]
+    table = []
     for name, row in rows.items():
         grey = 255 * math.sqrt(_mean(row["to_first"]))
         cells = [f"**{name}**" if name == base else name, _model(name) and (model or _model(name))]
@@ -213,8 +201,13 @@ def _ways(rows: dict, relative: bool = False, base: str = GP, model: str | None 
         cells += [_pm(row["ssim"], ".3f"), _pm(row["sharpness"], ".2f"), _pm(row["off_measurement"], ".4f")]
         pairs = zip(row["to_previous"], rows["truth"]["to_previous"], strict=True)
         cells += [_pm([one / true for one, true in pairs], ".2f")] if relative else []
-        lines.append("| " + " | ".join(cells) + " |")
-    return lines
+        table.append(cells)
+    return ["", f"### {heading}", "", *_table(kept, table)]
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> list[str]:
+    lines = ["| " + " | ".join(cells) + " |" for cells in (titles, *rows)]
+    return [lines[0], "|---" * len(titles) + "|", *lines[1:]]
 
 
 def _lowered(rows: dict, base: str, way: str, key: str) -> tuple[float, float, float]:
