@@ -17,13 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense
+from .networks.mofa import SvdAdapter
 from .released import recognise
 from .tensor_file import TensorFile, differences, open_tensors, shapes_of
 
 METADATA_KEY = "aqueduct"
 FORMAT = 1
 ARCHITECTURES: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense)
+    network.__name__: network for network in (LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, SvdAdapter)
 }
 
 Config = dict[str, Any]

@@ -14,6 +14,7 @@ from .networks import LatteVideo, NeuralPrior
 from .networks.layout import InputLayout
 from .released_cmp import CMP
 from .released_layout import Released
+from .released_mofa import MOFA
 from .tensor_file import TensorFile, differences, shortened
 from .ucf101 import UCF101_CLASSES
 
@@ -55,9 +56,10 @@ RELEASED: tuple[Released, ...] = (
     Released(
         "FrameBridge's neural prior for UCF-101 (Latte-S/2)", "prior", NeuralPrior,
         {**LATTE_S2, "frames": FRAMES, "in_channels": 4}, UCF101,
-        prefix="nwarp_model.", ours="network.", beside=("diffusion_model.",),
+        renamed=(("nwarp_model.", "network."), ("", "network.")), beside=("diffusion_model.",),
     ),
     CMP,
+    MOFA,
 )  # fmt: skip
 
 

@@ -3,4 +3,6 @@
 from .networks.cmp import Cmp
 from .released_layout import Released
 
-CMP = Released("CMP, the sparse-to-dense network of MOFA-Video (ResNet-50)", "densifier", Cmp, prefix="module.")
+CMP = Released(
+    "CMP, the sparse-to-dense network of MOFA-Video (ResNet-50)", "densifier", Cmp, renamed=(("module.", ""),)
+)

@@ -16,7 +16,7 @@ def _bare(layer: type[nn.Module]) -> type[nn.Module]:
     return type(layer.__name__, (layer,), {"reset_parameters": lambda self: None})
 
 
-_LAYERS = (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.BatchNorm2d, nn.Embedding)
+_LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 _BARE = SimpleNamespace(**{layer.__name__: _bare(layer) for layer in _LAYERS})
 
 
@@ -24,8 +24,8 @@ _BARE = SimpleNamespace(**{layer.__name__: _bare(layer) for layer in _LAYERS})
 class Released:
     """One known file, whose network becomes ``part``; ``settings`` are the rest of its configuration.
 
-    Its keys may begin with ``prefix``, ours do with ``ours``; keys beginning with one of ``beside`` are of another
-    network that may lie in the same file and is not needed.
+    ``renamed``: pairs of beginnings of keys, (theirs, ours), of which the first that fits holds; keys that none fits
+    stay. Keys beginning with one of ``beside`` are of another network that may lie in the same file and is not needed.
     """
 
     title: str
@@ -33,8 +33,7 @@ class Released:
     architecture: type[nn.Module]
     arguments: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    prefix: str = ""
-    ours: str = ""
+    renamed: tuple[tuple[str, str], ...] = ()
     beside: tuple[str, ...] = ()
 
     @property
@@ -44,7 +43,13 @@ class Released:
 
     def names(self, shapes: Shapes) -> dict[str, str]:
         """Our name of each tensor -> its name in the file."""
-        return {self.ours + key.removeprefix(self.prefix): key for key in shapes if not key.startswith(self.beside)}
+        return {self._ours(key): key for key in shapes if not key.startswith(self.beside)}
+
+    def _ours(self, key: str) -> str:
+        for theirs, ours in self.renamed:
+            if key.startswith(theirs):
+                return ours + key.removeprefix(theirs)
+        return key
 
     @cached_property
     def shapes(self) -> Shapes:
