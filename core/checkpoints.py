@@ -16,16 +16,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense
+from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, VideoMotionAdapter, VideoUNet
 from .networks.mofa import SvdAdapter
 from .released import recognise
 from .tensor_file import TensorFile, differences, open_tensors, shapes_of
 
 METADATA_KEY = "aqueduct"
 FORMAT = 1
-ARCHITECTURES: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, SvdAdapter)
-}
+NETWORKS = (LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, SvdAdapter, VideoUNet, VideoMotionAdapter)
+ARCHITECTURES: dict[str, type[nn.Module]] = {network.__name__: network for network in NETWORKS}
 
 Config = dict[str, Any]
 

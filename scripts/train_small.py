@@ -27,6 +27,7 @@ from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
+from aqueduct.scripts._train_emg import EMG_RECIPES, run_emg
 from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
@@ -203,12 +204,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: two runs share two cores)")
     arguments = parser.parse_args()
     if arguments.list or not arguments.names:
-        for name, recipe in (RECIPES | RESTORATION_RECIPES).items():
+        for name, recipe in (RECIPES | RESTORATION_RECIPES | EMG_RECIPES).items():
             print(f"{name:24s} {recipe.about} ({recipe.settings.steps} steps)")
         return
+    families = ((RECIPES, run), (RESTORATION_RECIPES, run_restoration), (EMG_RECIPES, run_emg))
+    unknown = [name for name in arguments.names if not any(name in of for of, _ in families)]
+    if unknown:
+        parser.error(f"there is no run {', '.join(unknown)}; --list shows them")
     torch.set_num_threads(arguments.threads)
     for name in arguments.names:
-        recipe, runs = (RECIPES[name], run) if name in RECIPES else (RESTORATION_RECIPES[name], run_restoration)
+        recipe, runs = next((of[name], runs) for of, runs in families if name in of)
         if arguments.steps:
             recipe = replace(recipe, settings=replace(recipe.settings, steps=arguments.steps))
         runs(name, recipe, arguments.output)

@@ -36,7 +36,7 @@ def gathered(features: Tensor, carry: Carry) -> Tensor:
 
 
 class FirstFrameFeatures(nn.Module):
-    """``image [b, 3, H, W]`` -> features ``[b, channels[k], H / strides[k], W / strides[k]]``, each with a mask.
+    """``image [b, 3, H, W]`` in 0..1 -> features ``[b, channels[k], H / strides[k], W / strides[k]]``, each with a mask.
 
     Pixels are folded into channels down to each stride, then convolved twice. A channel of ones comes last at every
     scale: once carried, it says where the first frame is seen.
@@ -61,6 +61,7 @@ class FirstFrameFeatures(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         found = []
+        image = 2 * image - 1
         for stride, scale in zip(self.strides, self.scales, strict=True):
             features = scale(F.pixel_unshuffle(image, stride))
             found.append(torch.cat([features, torch.ones_like(features[:, :1])], dim=1))
@@ -71,7 +72,7 @@ class MotionAdapter(nn.Module):
     """``features``, ``branch`` and one zero-initialised projection per site.
 
     Args:
-        features: ``image [b, 3, H, W] -> list of [b, C_k, H / s_k, W / s_k]``.
+        features: ``image [b, 3, H, W]`` in 0..1 -> list of [b, C_k, H / s_k, W / s_k]``.
         branch: ``(entering, timesteps, carried=list of [b F, C_k, ...], **arguments)`` -> hidden states, one per site:
             the backbone's own encoder, trained on. ``entering`` and ``timesteps`` are what the backbone is given.
         sites: where the residuals go, in the order of the branch's hidden states.

@@ -222,21 +222,23 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 last[type(module)](module).weight.zero_()
 
 
-def video_adapter(
-    *, in_channels: int, fold: int, channels: int, multipliers: Sequence[int], groups: int = 8,
-    features: Sequence[int] = (12, 48, 96), operations=nn, dtype=None, device=None, **_,
-) -> MotionAdapter:  # fmt: skip
+class VideoMotionAdapter(MotionAdapter):
     """The motion adapter of a `VideoUNet` with these arguments; those that do not concern its encoder are ignored.
 
     ``features``: widths of the first frame's features at full size and at the strides of the levels. At full size,
     because a pixel's shift within a folded cell is beyond what interpolation between cells can tell.
     """
-    factory = {"operations": operations, "dtype": dtype, "device": device}
-    strides = [fold * 2**n for n in range(len(multipliers))]
-    own = FirstFrameFeatures(features, [1, *strides], **factory)
-    entering = [features[0] * fold**2, *features[1:]]
-    branch = VideoEncoder(in_channels * fold**2, channels, multipliers, groups, entering, **factory)
-    return MotionAdapter(own, branch, sites_of([channels * m for m in multipliers], fold), **factory)
+
+    def __init__(
+        self, *, in_channels: int, channels: int, multipliers: Sequence[int], fold: int, groups: int = 8,
+        features: Sequence[int] = (12, 48, 96), operations=nn, dtype=None, device=None, **_,
+    ):  # fmt: skip
+        factory = {"operations": operations, "dtype": dtype, "device": device}
+        strides = [fold * 2**n for n in range(len(multipliers))]
+        own = FirstFrameFeatures(features, [1, *strides], **factory)
+        entering = [features[0] * fold**2, *features[1:]]
+        branch = VideoEncoder(in_channels * fold**2, channels, multipliers, groups, entering, **factory)
+        super().__init__(own, branch, sites_of([channels * m for m in multipliers], fold), **factory)
 
 
 def start_from(adapter: MotionAdapter, backbone: VideoUNet, generator: torch.Generator) -> MotionAdapter:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..motion.field import MotionField
@@ -36,6 +37,25 @@ class Texture:
 
 
 @dataclass(frozen=True)
+class Photo:
+    """A picture ``[3, h, w]`` in 0..1 as a texture: read between its pixels, mirrored beyond its borders.
+
+    ``origin``: the picture's point at the layer's own (0, 0), in pixels of both.
+    """
+
+    picture: Tensor
+    origin: tuple[float, float]
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Colour in 0..1 at ``points [2, n]`` in the layer's own pixels -> ``[3, n]``."""
+        height, width = self.picture.shape[1:]
+        x, y = points[0] + self.origin[0], points[1] + self.origin[1]
+        at = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], dim=-1)[None, None]
+        source = self.picture[None].to(points.dtype)
+        return F.grid_sample(source, at, padding_mode="reflection", align_corners=True)[0, :, 0]
+
+
+@dataclass(frozen=True)
 class Blob:
     """A star-shaped outline: radius times a few harmonics of the angle."""
 
@@ -57,7 +77,7 @@ class Blob:
 class Layer:
     """A texture with an outline (None: it covers everything), and where it is at frame t."""
 
-    texture: Texture
+    texture: Texture | Photo
     outline: Blob | None
     centre: tuple[float, float]
     velocity: tuple[float, float]  # pixels per frame
