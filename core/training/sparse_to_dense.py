@@ -1,0 +1,88 @@
+"""Training of networks that make a few vectors dense: hints as people draw them, from motion that is known exactly."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..motion.sampling import pixel_grid
+from .worlds import LayeredWorld
+
+MOST = 8  # tracks
+PINNED = 0.5  # share of the tracks after the first that lie on what does not move, or moves with the ground
+RIM = 2  # pixels: nobody aims closer to an outline
+
+
+class Worlds(Protocol):
+    """Random worlds, as `core.training.motion_clips.PhotoWorlds`."""
+
+    def draw(self, generator: torch.Generator) -> LayeredWorld: ...
+
+
+@dataclass(frozen=True, eq=False)
+class HintedScenes:
+    """``picture [N, 3, H, W]`` in 0..1, ``hints [N, 2, H, W]`` where ``known``, bool ``[N, 1, H, W]``, and ``flow``.
+
+    ``flow [N, 2, H, W]`` is what the hints were read from, all in pixels.
+    """
+
+    picture: Tensor
+    hints: Tensor
+    known: Tensor
+    flow: Tensor
+
+    @classmethod
+    def draw(cls, worlds: Worlds, count: int, generator: torch.Generator) -> "HintedScenes":
+        """The first frames of ``count`` worlds and their motion to the second."""
+        scenes = [cls._one(worlds.draw(generator), generator) for _ in range(count)]
+        return cls(*(torch.stack(parts) for parts in zip(*scenes, strict=True)))
+
+    @staticmethod
+    def _one(world: LayeredWorld, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        flow = world.flow(0, 1)
+        moving = world.visible(pixel_grid(world.height, world.width, dtype=torch.float64), 0) > 0
+        return (world.frame(0), *draw_hints(flow, moving, generator), flow)
+
+
+def draw_hints(
+    flow: Tensor, moving: Tensor | None, generator: torch.Generator, most: int = MOST
+) -> tuple[Tensor, Tensor]:
+    """1 to ``most`` vectors of ``flow [2, H, W]`` at random pixels -> (``[2, H, W]``, known bool ``[1, H, W]``).
+
+    The first lies on what moves, ``moving`` bool ``[H, W]``, each other one there or elsewhere, as likely; all at least
+    2 pixels inside where there is room. ``moving`` None: what is faster than half the fastest pixel. A place that is
+    missing (nothing moves, or everything) leaves its tracks to the other.
+    """
+    if moving is None:
+        speed = flow.norm(dim=0)
+        moving = speed > speed.max() / 2
+    count = 1 + int(torch.randint(most, (), generator=generator))
+    pins = int((torch.rand(count - 1, generator=generator) < PINNED).sum())
+    pins = count if not moving.any() else 0 if moving.all() else pins
+    chosen = torch.cat([_somewhere(moving, count - pins, generator), _somewhere(~moving, pins, generator)])
+    known = torch.zeros(moving.numel(), dtype=torch.bool).index_fill_(0, chosen, True).view(1, *moving.shape)
+    return flow * known, known
+
+
+def sparse_to_dense_loss(flow: Tensor, target: Tensor, softness: float = 0.1) -> Tensor:
+    """The mean endpoint error of ``flow [N, 2, H, W]``, pixels, squared below about ``softness`` (Charbonnier).
+
+    Its minimum is the median of what may be, so that an object nobody told about rests with its surroundings and is
+    not moved half way.
+    """
+    return ((flow - target).square().sum(1) + softness**2).sqrt().mean() - softness
+
+
+def endpoint_error(flow: Tensor, target: Tensor) -> Tensor:
+    """``[N]``: the mean distance in pixels between the vectors of two fields ``[N, 2, H, W]``."""
+    return (flow - target).norm(dim=1).mean((1, 2))
+
+
+def _somewhere(mask: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """The flat indices of up to ``count`` random pixels inside ``mask``."""
+    outside = F.max_pool2d((~mask)[None].float(), 2 * RIM + 1, stride=1, padding=RIM)[0] > 0
+    inner = mask & ~outside
+    index = (inner if inner.any() else mask).flatten().nonzero()[:, 0]
+    return index[torch.randperm(len(index), generator=generator)[:count]]
