@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ._comfy.guidance import MODES, guidance_inputs
-from ._comfy.guided_model import HostGuidance
-from ._comfy.progress import reporter
+from ..core.guidance import REFERENCES
+from ._comfy.guidance import guidance_inputs
+from ._comfy.guided_model import host_guidance
 from ._comfy.schema import CATEGORY, Schema
 from ._comfy.warped_diffusion import WarpedDiffusionSampler
 
@@ -32,12 +32,8 @@ class AqueductWarpedDiffusionSampler(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(
-        cls, motion, strength, start_percent, end_percent, mode, reference, share, bounded, frames_at_once, mask=None
-    ):
-        window = (start_percent, end_percent, share)
-        motion = motion.bidirectional(reporter())
-        guidance = HostGuidance(motion, mask, strength, window, MODES[mode], reference, bounded)
+    def execute(cls, reference, frames_at_once, **given):
+        guidance = host_guidance(reference=REFERENCES[reference], **given)
         return io.NodeOutput(WarpedDiffusionSampler(guidance, frames_at_once))
 
 

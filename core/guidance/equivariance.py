@@ -28,8 +28,8 @@ def equivariance_error(later: Tensor, earlier: Tensor, forward_flow: Tensor, mas
     """
     check_frames(later, earlier, forward_flow, mask)
     check_finite(forward_flow)
-    residual, weight, _ = _residual(later, earlier, forward_flow, mask)
-    return _summed(weight * residual.square())
+    difference, weight, _ = residual(later, earlier, forward_flow, mask)
+    return _summed(weight * difference.square())
 
 
 def error_and_gradient(
@@ -40,9 +40,9 @@ def error_and_gradient(
     A is the warp, its adjoint comes from `adjoint`; the earlier frame is a constant, as in Algorithm 1. Works within
     inference mode. Arguments and precision as `equivariance_error`, unchecked.
     """
-    residual, weight, taps = _residual(later, earlier, forward_flow, mask)
-    pulled = weight * residual
-    return _summed(pulled * residual), taps.adjoint(2 * pulled)
+    difference, weight, taps = residual(later, earlier, forward_flow, mask)
+    pulled = weight * difference
+    return _summed(pulled * difference), taps.adjoint(2 * pulled)
 
 
 def compared(forward_flow: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -65,8 +65,8 @@ def check_finite(flow: Tensor) -> None:
         raise ValueError("the motion holds vectors that are not finite; give any finite one there and mask it out")
 
 
-def _residual(later: Tensor, earlier: Tensor, flow: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, BilinearTaps]:
-    """``(A later - earlier [N, C, H, W], weight [N, 1, H, W], A)``, in float32 or better."""
+def residual(later: Tensor, earlier: Tensor, flow: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, BilinearTaps]:
+    """``(A later - earlier [N, C, H, W], weight [N, 1, H, W], A)``, in float32 or better. Unchecked."""
     dtype = torch.promote_types(torch.promote_types(later.dtype, flow.dtype), torch.float32)
     flow = flow.to(later.device, dtype)
     taps = bilinear_taps(flow)

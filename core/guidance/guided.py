@@ -1,8 +1,8 @@
 """The guided step, for any denoiser, any sampler and any way of taking the gradient.
 
 Algorithm 1 of Warped Diffusion corrects the state after the solver's step by ``(lambda / sqrt(e)) grad_z e``, where e
-compares the predictions h(z). By the chain rule ``grad_z e = J^T grad_h e``: the second factor is a closed form
-(`equivariance`), and a *mode* says how J^T, the network's Jacobian transposed, is applied.
+compares the predictions h(z). By the chain rule ``grad_z e = J^T grad_h e``: the second factor is a closed form, which
+a *penalty* (`penalties`) scales to a step, and a *mode* says how J^T, the network's Jacobian transposed, is applied.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..bridges.denoiser import Denoiser
 from ..motion.chunks import halving
+from .penalties import SQUARED, Penalty, per_frame
 from .references import Pairs
 from .schedule import GuidanceSchedule
 
@@ -64,12 +65,13 @@ def outer(detaching: Callable[[Denoiser], Denoiser]) -> Mode:
 
 @dataclass(frozen=True)
 class Guidance:
-    """What is compared (`references`), how strongly it pulls, and through what.
+    """What is compared (`references`), how strongly it pulls, through what, and what a difference costs.
 
     ``strength``: the paper's lambda, 1 there; 0 changes nothing at all.
     ``bounded``: never step further than where the error, seen as linear, is zero. The paper's step has a fixed length
     however small the error is, so that it ends in a jitter of that length; bounded, it comes to rest. Where a network
     couples frames the bound is approximate: each frame's step is measured against its own error alone.
+    ``penalty``: of the differences; Warped Diffusion's squares, or absolute values, as EMG's consistency.
 
     Raises ValueError for a strength that is negative or not finite.
     """
@@ -78,24 +80,10 @@ class Guidance:
     strength: float = 1.0
     mode: Mode = full
     bounded: bool = False
+    penalty: Penalty = SQUARED
 
     def __post_init__(self):
         check_strength(self.strength)
-
-    def scaled(self, gradient: Tensor, errors: Tensor) -> Tensor:
-        """``(lambda / sqrt(e)) gradient``, frame by frame; none where the error is zero."""
-        scale = torch.where(errors > 0, self.strength * errors.rsqrt(), torch.zeros_like(errors))
-        return _per_frame(scale, gradient) * gradient
-
-    def limited(self, step: Tensor, errors: Tensor) -> Tensor:
-        """At most the step that takes the linearised ``sqrt(e)`` to zero.
-
-        With ``r = sqrt(e)`` the step is ``2 lambda grad r``, and ``r / |grad r|^2`` times ``grad r`` reaches zero
-        (Polyak's step length), so its share is ``2 lambda r / |step|^2``.
-        """
-        length = step.to(errors).square().flatten(1).sum(1)
-        share = (2 * self.strength * errors.sqrt() / length).nan_to_num(posinf=1.0).clamp(max=1)
-        return _per_frame(share, step) * step
 
 
 @dataclass(frozen=True)
@@ -137,10 +125,10 @@ def guided_prediction(
         prediction[part], pull = mode(lambda z_t, time: denoiser(z_t, time, part), z[part], t)
         if not pairs:
             return
-        found, gradient = pairs.error_and_gradient(prediction, part)
-        step = pull(guidance.scaled(gradient, found))
-        correction[part] = guidance.limited(step, found) if guidance.bounded else step
-        errors[part] = found
+        wanted = guidance.penalty.wanted(pairs, prediction, part, guidance.strength, guidance.bounded)
+        step = pull(wanted.change)
+        correction[part] = limited(step, wanted.reach) if guidance.bounded else step
+        errors[part] = wanted.errors
 
     if size is None:
         work(slice(0, len(z)))
@@ -181,5 +169,8 @@ def check_strength(strength: float) -> None:
         raise ValueError(f"the strength of guidance is 0 (off) or more, got {strength}")
 
 
-def _per_frame(scale: Tensor, like: Tensor) -> Tensor:
-    return scale.to(like)[:, None, None, None]
+def limited(step: Tensor, reach: Tensor) -> Tensor:
+    """At most ``reach / |step|^2`` of the step, frame by frame (`Wanted.reach`)."""
+    length = step.to(reach).square().flatten(1).sum(1)
+    share = (reach / length).nan_to_num(posinf=1.0).clamp(max=1)
+    return per_frame(share, step) * step

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..motion.cycle import ALPHA1, ALPHA2, cycle_mask
 from ..motion.field import MotionField, Path
-from .equivariance import check_finite, error_and_gradient
+from .equivariance import check_finite, compared, equivariance_error, error_and_gradient
 
 BORDER = 0.5  # in the cycle test: the border's area counts, or resizing to a latent's grid would lose the border
 
@@ -97,10 +97,30 @@ class Pairs:
         frame with several references has the sum of their errors, one without has none. Only the frames of these pairs
         are read.
         """
-        errors, gradients = error_and_gradient(clip[list(self.later)], clip[list(self.earlier)], self.flow, self.mask)
-        own = torch.tensor([frame - part.start for frame in self.later], device=clip.device)
-        total = errors.new_zeros(part.stop - part.start).index_add(0, own, errors)
-        return total, gradients.new_zeros(len(total), *clip.shape[1:]).index_add(0, own, gradients)
+        errors, gradients = error_and_gradient(*self.frames_of(clip), self.flow, self.mask)
+        return self.summed(errors, part), self.summed(gradients, part)
+
+    def errors(self, clip: Tensor) -> Tensor:
+        """`equivariance_error` of each comparison in ``clip [F, C, H, W]``, ``[N]``."""
+        self.check(clip)
+        return equivariance_error(*self.frames_of(clip), self.flow, self.mask)
+
+    def values(self, channels: int) -> Tensor:
+        """How many values each comparison holds against each other, ``[N]``: pixels that count, times channels."""
+        return channels * compared(self.flow, self.mask)
+
+    def mean(self, errors: Tensor, channels: int) -> float:
+        """``errors``, of comparisons or of frames, per compared value of the clip; nan where nothing is compared."""
+        return float(errors.sum() / self.values(channels).sum())
+
+    def frames_of(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """The later and the earlier frames of ``clip [F, C, H, W]``, ``[N, C, H, W]`` each."""
+        return clip[list(self.later)], clip[list(self.earlier)]
+
+    def summed(self, x: Tensor, part: slice) -> Tensor:
+        """What is known of each comparison, ``[N, ...]``, added up for the later frames, those of ``part``."""
+        own = torch.tensor([frame - part.start for frame in self.later], device=x.device)
+        return x.new_zeros(part.stop - part.start, *x.shape[1:]).index_add(0, own, x)
 
     def _chosen(self, keep: list[int]) -> "Pairs":
         later, earlier = (tuple(frames[n] for n in keep) for frames in (self.later, self.earlier))

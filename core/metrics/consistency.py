@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..guidance import Pairs, compared, equivariance_error
+from ..guidance import Pairs
 
 
 def self_warping_error(clip: Tensor, pairs: Pairs) -> Tensor:
@@ -15,6 +15,4 @@ def self_warping_error(clip: Tensor, pairs: Pairs) -> Tensor:
     Source: Warped Diffusion section 4.2, the self-warping error of the generated frames. Raises ValueError when clip
     and pairs differ in length or size.
     """
-    pairs.check(clip)
-    errors = equivariance_error(clip[list(pairs.later)], clip[list(pairs.earlier)], pairs.flow, pairs.mask)
-    return errors / (clip.shape[1] * compared(pairs.flow, pairs.mask))
+    return pairs.errors(clip) / pairs.values(clip.shape[1])

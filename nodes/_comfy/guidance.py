@@ -14,9 +14,12 @@ from ...core.guidance.guided import Mode
 from ...core.motion import MotionField
 from ...core.networks import Restorer
 from .gradients import check_differentiable
-from .images import mask_frames
+from .images import motion_mask
 from .options import OUTER_KEY
 from .schema import MOTION
+
+Reference = Callable[[MotionField], Pairs]
+GUIDANCE_MASK = "guidance mask"  # as messages call it
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,22 @@ MODES = {
 
 
 def guidance_inputs() -> list:
+    """The block of inputs of Warped Diffusion's guidance."""
+    *first, share = shared_inputs()
+    return [
+        *first,
+        io.Combo.Input("reference", options=list(REFERENCES), default="previous frame", tooltip=(
+            "What each frame is held against, along the motion. Paper: the previous frame"
+        )),
+        share,
+        io.Boolean.Input("bounded", default=True, tooltip=(
+            "Never step further than to where the error would be zero, so that guidance comes to rest. Paper: off, a "
+            "step of fixed length"
+        )),
+    ]  # fmt: skip
+
+
+def shared_inputs() -> list:
     """The block of inputs that every guidance node has, in this order."""
     return [
         MOTION.Input("motion", tooltip=(
@@ -90,36 +109,21 @@ def guidance_inputs() -> list:
             "Where the gradient goes. full: back through the network (the paper), outer: through its outermost level "
             "(U-Nets only), x0: nowhere, as fast as plain sampling. Paper: full"
         )),
-        io.Combo.Input("reference", options=list(REFERENCES), default="previous frame", tooltip=(
-            "What each frame is held against, along the motion. Paper: the previous frame"
-        )),
         io.Float.Input("share", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=(
             "Share of the steps from start to end that are guided, 0 to 1, evenly spread; saves time. Paper: 1"
-        )),
-        io.Boolean.Input("bounded", default=True, tooltip=(
-            "Never step further than to where the error would be zero, so that guidance comes to rest. Paper: off, a "
-            "step of fixed length"
         )),
     ]  # fmt: skip
 
 
-def clip_pairs(motion: MotionField, reference: str, mask: Tensor | None) -> Pairs:
+def clip_pairs(motion: MotionField, reference: Reference, mask: Tensor | None) -> Pairs:
     """What is compared in a clip of the motion's frames, at the motion's size; ``mask`` lies on the earlier frames.
 
     Raises ValueError for a mask that has another number of frames, or motion that is not finite.
     """
-    pairs = REFERENCES[reference](motion)
+    pairs = reference(motion)
     if mask is None:
         return pairs
-    mask = checked_mask(mask, motion.frames)
+    mask = motion_mask(mask, motion.frames, GUIDANCE_MASK)
     counts = F.interpolate(mask[:, None].float(), motion.size, mode="bilinear", antialias=True)[:, 0] >= 0.5
     chosen = counts[list(pairs.earlier)] if len(counts) > 1 else counts
     return Pairs(pairs.frames, pairs.later, pairs.earlier, pairs.flow, pairs.mask & chosen.to(pairs.mask.device))
-
-
-def checked_mask(mask: Tensor, frames: int) -> Tensor:
-    """``[1 or frames, H, W]``. Raises ValueError for another number, naming both."""
-    mask = mask_frames(mask)
-    if len(mask) not in (1, frames):
-        raise ValueError(f"the motion has {frames} frames, the guidance mask {len(mask)}: give one or as many")
-    return mask

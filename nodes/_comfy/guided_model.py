@@ -1,9 +1,15 @@
-"""Equivariance guidance of any MODEL or GUIDER, as a wrapper of its predictions."""
+"""Guidance of any MODEL or GUIDER along a motion, as a wrapper of its predictions.
+
+Long clips are sampled window by window, each by a clone of the MODEL. What in a MODEL depends on the frames of the clip
+says so by a method ``windowed(start, stop)``, which gives the same for frames start to stop - 1, counted as the motion
+counts them: in frames of the video. `rewindowed` re-aims all wrappers of a MODEL that have it. `HostGuidance` does.
+"""
 
 import copy
 import logging
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import comfy.model_management
 import torch
@@ -11,14 +17,15 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...core.guidance import (
+    SQUARED,
     Guidance,
     GuidanceSchedule,
     Guided,
     GuidedDenoiser,
     Pairs,
+    Penalty,
     bridge_schedule,
     check_strength,
-    compared,
     euler_schedule,
     guided_steps,
 )
@@ -27,10 +34,12 @@ from ...core.motion import MotionField
 from ...core.motion.chunks import is_out_of_memory
 from ...core.noise.maps import latent_motion, latent_times
 from .gradients import WAY_OUT, clone_for_gradients, gradients_through
-from .guidance import HostMode, checked_mask, clip_pairs
-from .images import mask_frames
+from .guidance import GUIDANCE_MASK, MODES, HostMode, Reference, clip_pairs
+from .images import mask_frames, motion_mask
 from .noise import Layout, compression_of, layout_of
+from .progress import reporter
 from .sampler import STATE_KEY
+from .schema import blocked
 
 WRAPPER_KEY = "aqueduct_equivariance"
 RUN_KEY = "aqueduct_equivariance_run"  # in transformer_options, which each run has anew
@@ -42,8 +51,8 @@ NO_GRADIENT = ("Inference tensor", "autograd formula", "derivative for", "to bac
 class HostGuidance:
     """What the inputs say. Its instances are PREDICT_NOISE wrappers.
 
-    ``motion`` in both directions; ``window``: start, end and fraction of `guided_steps`. Raises ValueError for what
-    can be seen to be wrong before there is a LATENT.
+    ``motion`` in both directions; ``window``: start, end and fraction of `guided_steps`; ``reference``: which frames
+    of a motion are compared. Raises ValueError for what can be seen to be wrong before there is a LATENT.
     """
 
     motion: MotionField
@@ -51,19 +60,31 @@ class HostGuidance:
     strength: float
     window: tuple[float, float, float]
     mode: HostMode
-    reference: str
+    reference: Reference
     bounded: bool
+    penalty: Penalty = SQUARED
 
     def __post_init__(self):
         check_strength(self.strength)
         check_finite(self.motion.forward)
         guided_steps(1, *self.window)
         if self.mask is not None:
-            checked_mask(self.mask, self.motion.frames)
+            motion_mask(self.mask, self.motion.frames, GUIDANCE_MASK)
+
+    def windowed(self, start: int, stop: int) -> "HostGuidance":
+        """The same for frames ``start`` to ``stop - 1`` of the motion, as a clip of their own: at least two.
+
+        With temporal compression c take 1 + a multiple of c. Raises ValueError for frames that are not there.
+        """
+        motion, mask = self.motion.sliced(start, stop), self.mask
+        if mask is not None and len(mask_frames(mask)) > 1:
+            mask = mask[start:stop]
+        return replace(self, motion=motion, mask=mask)
 
     def pairs_for(self, x: Tensor) -> Pairs:
         """Pairs of the frames of ``x`` (`clip_of`). Raises ValueError when motion and LATENT do not fit."""
         layout = layout_of_state(x)
+        check_shape(self.motion, layout)
         compression = compression_of(self.motion, layout)
         mask = self.mask
         if mask is not None and len(mask_frames(mask)) > 1:
@@ -85,7 +106,7 @@ class HostGuidance:
         options = model_options["transformer_options"]
         run = options.get(RUN_KEY)
         if run is None or run.shape != x.shape:
-            run = options[RUN_KEY] = Run(x.shape, self.pairs_for(x), self.schedule_for(options))
+            run = options[RUN_KEY] = Run(x.shape, self.pairs_for(x), self.schedule_for(options), self.penalty)
         step = run.schedule.step(timestep)
         if not run.schedule.guided[step]:
             return executor(x, timestep, model_options, seed)
@@ -94,8 +115,8 @@ class HostGuidance:
             def denoiser(z: Tensor, t: Tensor) -> Tensor:
                 return clip_of(executor(like_state(z, x), t, model_options, seed))
 
-            guidance = Guidance(run.pairs, self.strength, self.mode.mode, self.bounded)
-            guided = GuidedDenoiser(denoiser, guidance, run.schedule, lambda found: run.note(step, found))
+            guidance = Guidance(run.pairs, self.strength, self.mode.mode, self.bounded, self.penalty)
+            guided = GuidedDenoiser(denoiser, guidance, run.schedule, run.note)
             return like_state(guided(clip_of(x), timestep), x)
 
         if not self.mode.backward:
@@ -111,6 +132,7 @@ class Run:
     shape: torch.Size
     pairs: Pairs
     schedule: GuidanceSchedule
+    penalty: Penalty = SQUARED
     checkpointed: bool = False
     errors: list[float] = field(default_factory=list)
 
@@ -132,23 +154,54 @@ class Run:
                 ) from None
         # Outside the handler: there the exception's traceback still holds the tensors that did not fit.
         comfy.model_management.soft_empty_cache()
-        logging.warning("Equivariance guidance: out of memory, from here on the network's blocks are computed twice")
+        logging.warning("Guidance along the motion: out of memory, from now on the network's blocks are computed twice")
         self.checkpointed = True
         return self.differentiate(guider, model_options, predict)
 
-    def note(self, step: int, found: Guided) -> None:
-        """Tell what the errors have come to after the last guided step."""
-        values = float(found.prediction.shape[1] * compared(self.pairs.flow, self.pairs.mask).sum())
-        self.errors.append(float(found.errors.sum()) / values if values else 0.0)
-        if True in self.schedule.guided[step + 1 :]:
+    def note(self, found: Guided) -> None:
+        self.errors.append(self.pairs.mean(found.errors, found.prediction.shape[1]))
+
+    def tell(self) -> None:
+        """What the errors have come to."""
+        if not self.errors:
             return
-        if not values:
-            logging.warning("Equivariance guidance: no pixel counts, after frame, cycle test and mask")
+        if math.isnan(self.errors[-1]):
+            logging.warning("Guidance along the motion: no pixel counts, after frame, cycle test and mask")
         else:
             logging.info(
-                f"Equivariance guidance: mean square along the motion {self.errors[0]:.3g} at its first step, "
+                f"Guidance along the motion: {self.penalty.mean} {self.errors[0]:.3g} at its first step, "
                 f"{self.errors[-1]:.3g} at its last"
             )
+
+
+def telling(executor, model_wrap, sigmas, extra_args, *args, **kwargs):
+    """A SAMPLER_SAMPLE wrapper: once the sampler is done, tell how its guidance went."""
+    samples = executor(model_wrap, sigmas, extra_args, *args, **kwargs)
+    run = extra_args["model_options"].get("transformer_options", {}).get(RUN_KEY)
+    if run is not None:
+        run.tell()
+    return samples
+
+
+def host_guidance(
+    motion, strength, start_percent, end_percent, mode, share, reference: Reference, bounded=True, mask=None,
+    penalty: Penalty = SQUARED,
+) -> HostGuidance:  # fmt: skip
+    """From the widgets of a guidance node (`guidance.shared_inputs`)."""
+    window = (start_percent, end_percent, share)
+    motion = motion.bidirectional(reporter())
+    return HostGuidance(motion, mask, strength, window, MODES[mode], reference, bounded, penalty)
+
+
+def guided_outputs(model, guider, guidance: Callable[[], HostGuidance]) -> tuple:
+    """(MODEL, GUIDER), guided, for a node that takes either or both. Raises ValueError when there is none."""
+    if model is None and guider is None:
+        raise ValueError("nothing to guide: wire a MODEL or a GUIDER")
+    made = guidance()
+    return (
+        blocked("no MODEL is wired to this guidance") if model is None else guided_model(model, made),
+        blocked("no GUIDER is wired to this guidance") if guider is None else guided_guider(guider, made),
+    )
 
 
 def guided_model(model, guidance: HostGuidance):
@@ -163,6 +216,24 @@ def guided_model(model, guidance: HostGuidance):
     # First is outermost: what the sampler gets is guided, in its own levels, whatever else wraps the predictions.
     clone.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, WRAPPER_KEY, guidance)
     clone.wrappers[WrappersMP.PREDICT_NOISE].update(wrappers)
+    clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, WRAPPER_KEY, telling)
+    return clone
+
+
+def rewindowed(model, start: int, stop: int):
+    """A clone of the MODEL, aimed at frames ``start`` to ``stop - 1`` of its motion; itself where nothing has one."""
+    found = [
+        (kind, key, place, wrapper.windowed(start, stop))
+        for kind, keyed in model.wrappers.items()
+        for key, wrappers in keyed.items()
+        for place, wrapper in enumerate(wrappers)
+        if hasattr(wrapper, "windowed")
+    ]
+    if not found:
+        return model
+    clone = model.clone()
+    for kind, key, place, wrapper in found:
+        clone.wrappers[kind][key][place] = wrapper
     return clone
 
 
@@ -174,6 +245,17 @@ def guided_guider(guider, guidance: HostGuidance):
         guided.model_options = guided.model_patcher.model_options
     guided.original_conds = dict(guider.original_conds)
     return guided
+
+
+def check_shape(motion: MotionField, layout: Layout) -> None:
+    """ValueError unless some whole-frame scale takes the motion's size to the LATENT's, each to within one cell."""
+    sizes = (motion.height, layout.height), (motion.width, layout.width)
+    if max(side / (cells + 1) for side, cells in sizes) >= min(side / max(cells - 1, 1e-9) for side, cells in sizes):
+        raise ValueError(
+            f"the motion is for frames of {motion.width} x {motion.height} pixels, the LATENT is {layout.width} x "
+            f"{layout.height}, another aspect ratio: take the motion of the video's own frames, or change its shape "
+            f"yourself (AqueductResizeMotion)"
+        )
 
 
 def layout_of_state(x: Tensor) -> Layout:

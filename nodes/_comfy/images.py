@@ -33,6 +33,14 @@ def mask_frames(mask: Tensor) -> Tensor:
     return mask[None] if mask.dim() == 2 else mask
 
 
+def motion_mask(mask: Tensor, frames: int, name: str = "mask") -> Tensor:
+    """MASK for a motion of so many frames -> ``[1 or frames, H, W]``. Raises ValueError for another number."""
+    mask = mask_frames(mask)
+    if len(mask) not in (1, frames):
+        raise ValueError(f"the motion has {frames} frames, the {name} {len(mask)}: give one or as many")
+    return mask
+
+
 def fitted_mask(mask: Tensor, clip: Tensor) -> Tensor:
     """MASK, one or one per frame, scaled to ``clip [F, C, H, W]``: ``[F, 1, H, W]``. Raises ValueError otherwise."""
     frames = mask_frames(mask).float()

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ...core.motion import MotionField
 from ...core.noise.draws import derived_seed
 from ...core.noise.maps import latent_motion, latent_times, renewed
-from .images import mask_frames
+from .images import motion_mask
 
 # (channels, motion at the latent's size and frames, seed) -> [F, C, h, w]
 Frames = Callable[[int, MotionField, int], Tensor]
@@ -86,9 +86,7 @@ class MotionNoise:
     def _shares(self, layout: Layout, compression: int) -> Tensor:
         if self.mask is None:
             return torch.full((1, layout.height, layout.width), self.share)
-        mask = mask_frames(self.mask).float()
-        if len(mask) not in (1, self.motion.frames):
-            raise ValueError(f"the motion has {self.motion.frames} frames, the mask {len(mask)}: give one or as many")
+        mask = motion_mask(self.mask, self.motion.frames).float()
         if len(mask) > 1:
             mask = mask[latent_times(self.motion.frames, compression)]
         small = F.interpolate(mask[:, None], (layout.height, layout.width), mode="bilinear", antialias=True)[:, 0]

@@ -5,6 +5,7 @@ so this is a `comfy.samplers.Sampler` of its own. Guider, noise scaling and nois
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ...core.guidance import Guidance, Pairs, compared, equivariance_error, euler_schedule, sample_warped_diffusion, x0
+from ...core.guidance import Guidance, Pairs, euler_schedule, sample_warped_diffusion, x0
 from ...core.guidance.guided import Mode
 from .frame_conds import FrameDenoiser, couples_frames
 from .gradients import usable
@@ -40,7 +41,7 @@ class WarpedDiffusionSampler(comfy.samplers.Sampler):
         check_model(model_wrap)
         check_frames(noise)
         asked, sampling = self.guidance, model_wrap.inner_model.model_sampling
-        this = Run(noise.shape, asked.pairs_for(noise), euler_schedule(sigmas, *asked.window))
+        this = Run(noise.shape, asked.pairs_for(noise), euler_schedule(sigmas, *asked.window), asked.penalty)
         guided = this.schedule.guided if asked.strength else (False,) * (len(sigmas) - 1)
         backward = asked.mode.backward and any(guided)
 
@@ -49,7 +50,7 @@ class WarpedDiffusionSampler(comfy.samplers.Sampler):
             denoiser = FrameDenoiser(model_wrap, sigmas, extra_args.get("seed"), options, *given, self.frames_at_once)
             start = sampling.noise_scaling(sigmas[0], *given[:2], self.max_denoise(model_wrap, sigmas))
             mode = asked.mode.mode if backward else within_mask(denoiser)
-            guidance = Guidance(this.pairs, asked.strength, mode, asked.bounded)
+            guidance = Guidance(this.pairs, asked.strength, mode, asked.bounded, asked.penalty)
             frames = start.reshape(len(start), -1, *start.shape[-2:])
             with reporting(callback, start.shape, len(guided), disable_pbar) as report:
                 clip = sample_warped_diffusion(
@@ -121,10 +122,8 @@ def within_mask(denoiser: FrameDenoiser) -> Mode:
 
 def summary(clip: Tensor, pairs: Pairs, guided: tuple[bool, ...], size: int) -> str:
     """What the run came to, in a line; the error is a mean square over pixels and channels, in latent units."""
-    later, earlier = clip[list(pairs.later)], clip[list(pairs.earlier)]
-    error = equivariance_error(later, earlier, pairs.flow, pairs.mask).sum()
-    values = clip.shape[1] * compared(pairs.flow, pairs.mask).sum()
-    if not values:
+    error = pairs.mean(pairs.errors(clip), clip.shape[1])
+    if math.isnan(error):
         return "Warped Diffusion: nothing was guided: no pixel counts, after frame, cycle test and mask"
     steps, frames = f"{sum(guided)} of {len(guided)} steps guided", f"{size} frame{'s' * (size > 1)} at once"
-    return f"Warped Diffusion: self-warping error {error / values:.3g} a pixel, {steps}, {frames}"
+    return f"Warped Diffusion: self-warping error {error:.3g} a pixel, {steps}, {frames}"

@@ -62,19 +62,32 @@ def estimate_motion(
     frames, _, height, width = clip.shape
     needs = estimator.needs
     small = reduced(clip, *estimation_size(height, width, max_side, needs.smallest))
-    steps, size = frames - 1, small.shape[-2:]
+    steps = frames - 1
     earlier = torch.arange(steps)
     first, second = torch.cat([earlier, earlier + 1]), torch.cat([earlier + 1, earlier])
-    flow = clip.new_empty(2 * steps, 2, *size, dtype=torch.float32)
+    flow = flow_between(small, first, second, estimator, report)
+    return MotionField(flow[:steps], flow[steps:]).resized(height, width)
+
+
+def flow_between(
+    frames: Tensor, first: Tensor, second: Tensor, estimator: Estimator, report: Report | None = None
+) -> Tensor:
+    """Flow float32 ``[N, 2, h, w]`` from ``frames[first[n]]`` to ``frames[second[n]]``, as one batch.
+
+    ``frames`` float ``[F, 3, h, w]`` in 0..1; ``first, second`` int64 ``[N]``. Cut into what fits, halved when memory
+    runs out. ``report(done, total)`` as `estimate_motion`.
+    """
+    needs, size = estimator.needs, frames.shape[-2:]
+    flow = frames.new_empty(len(first), 2, *size, dtype=torch.float32)
 
     def work(part: slice) -> None:
-        pair = [small[index[part].to(small.device)].to(needs.device) for index in (first, second)]
+        pair = [frames[index[part].to(frames.device)].to(needs.device) for index in (first, second)]
         flow[part] = estimator(*pair).to(flow.device, torch.float32)
         if report is not None:
             report(part.stop, len(flow))
 
     halving(work, len(flow), pairs_at_once(needs, *size))
-    return MotionField(flow[:steps], flow[steps:]).resized(height, width)
+    return flow
 
 
 def pairs_at_once(needs: Needs, height: int, width: int) -> int:
