@@ -55,7 +55,7 @@ def test_loading_says_nothing_but_the_import_time(server):
 
 def test_import_is_quick(comfyui_path, tmp_path):
     """Processor time of entry point and schemas as a share of ComfyUI's own import, in one process: about 1 % when
-    written, 0.05 to 0.08 s where ComfyUI took 4.8 to 6.5 s.
+    written, 0.05 to 0.09 s where ComfyUI took 4.8 to 6.5 s.
 
     A share, because a busy machine slows both alike. The second of two runs with bytecode of their own: Python compiles
     the pack's sources once, which takes twice as long as all the rest, and a shell or an image with
