@@ -18,7 +18,7 @@ from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.networks.layout import InputLayout
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.networks.video_unet import VideoMotionAdapter, VideoUNet, start_from
-from aqueduct.core.training.geometric import MASKS, geometric_consistency, reference_pairs
+from aqueduct.core.training.geometric import MASKS, adjacent, from_first, geometric_consistency, total_loss
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.motion_clips import MotionClips, PhotoWorlds, estimated_clip, world_clip
 from aqueduct.core.training.objectives import draw_bridge, uniform_weight, z0_loss
@@ -36,7 +36,7 @@ PRIOR_CARRIED = 0.5  # share of clips whose prior is the picture carried along t
 
 @dataclass(frozen=True)
 class EmgRecipe:
-    """One run. ``start`` None: the backbone. ``mask``: of the geometric consistency loss, None for no such loss."""
+    """One run. ``start`` None: the backbone. ``mask``: of an adapter's geometric consistency loss, in `MASKS`."""
 
     about: str
     pool: str
@@ -148,7 +148,7 @@ def describe(recipe: EmgRecipe) -> dict:
             "data": f"{WORLDS} worlds cut from 9 of 10 pictures of comfyui-workflow-templates-media-image 0.3.160 "
             f"(MIT) and two photos of scikit-learn (CC BY 2.0), {REAL} pieces of Big Buck Bunny (CC BY 3.0)",
             "pool": recipe.pool, "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start,
-            "batch": BATCH, "steps": recipe.settings.steps, "mask": recipe.mask, "lambda_geo": LAMBDA_GEO,
+            "batch": BATCH, "steps": recipe.settings.steps, "mask": recipe.mask, "lambda_geo": LAMBDA_GEO if recipe.mask else 0,
             "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, no EMA, bfloat16 autocast",
             "loss": "mean squared error in z_0, uniform weight; adapters: and EMG eq. 10",
         },
@@ -191,7 +191,7 @@ def make_loss(recipe: EmgRecipe, backbone, adapter, clips: MotionClips):
         network = autocast(lambda x, times, y: adapted(backbone, adapter, x, times, first, way))
         prediction = video.denoiser(network, z_T, first, None)(draw_bridge(process, z_0, z_T, t, eps), t)
         loss = z0_loss(prediction, z_0, uniform_weight(process, t))
-        return loss if recipe.mask is None else loss + LAMBDA_GEO * geometric(recipe, prediction, batch)
+        return total_loss(loss, geometric(recipe, prediction, batch), LAMBDA_GEO)
 
     return backbone_loss if adapter is None else adapter_loss
 
@@ -214,11 +214,11 @@ def adapted(backbone, adapter, x: Tensor, times: Tensor, first: Tensor, way) -> 
 
 def geometric(recipe: EmgRecipe, prediction: Tensor, batch: MotionClips) -> Tensor:
     """EMG eq. 10 on predicted clips, in the recipe's form."""
-    forward, backward = batch.forward.float(), batch.backward.float()
+    forward, backward, pairing = batch.forward, batch.backward, adjacent
     if recipe.reference_anchored:
-        return reference_pairs(prediction, batch.onward.float()[:, 1:], batch.seen[:, 1:])
-    mask = MASKS[recipe.mask](forward.flatten(0, 1), backward.flatten(0, 1)).unflatten(0, forward.shape[:2])
-    return geometric_consistency(prediction, forward, mask)
+        forward, backward, pairing = batch.onward[:, 1:], batch.back[:, 1:], from_first
+    mask = MASKS[recipe.mask](forward.float(), backward.float())
+    return geometric_consistency(prediction, forward.float(), mask, pairing=pairing)
 
 
 def run_emg(name: str, recipe: EmgRecipe, folder: Path) -> None:
