@@ -83,7 +83,7 @@ def steps_of(
     """
     motion = motion.checked(alpha1, alpha2, BORDER)
     onward = Path(motion, BORDER)
-    yield onward.points[0], onward.valid[0], onward.displacement()
+    yield onward.points[0], onward.valid[0].clone(), onward.displacement()
     for t in range(1, motion.frames):
         onward.follow(t - 1)
         back = Path(motion, BORDER)
