@@ -9,7 +9,7 @@ from ..core.motion.flow_formats import motion_from_flow
 from ..core.motion.track_formats import from_core, parse_tracks
 from ._comfy.images import mask_frames, to_clip
 from ._comfy.progress import reporter
-from ._comfy.schema import CATEGORY, MOTION, OPTICAL_FLOW, RAFT_FLOW, TRACKS, Schema
+from ._comfy.schema import CATEGORY, DENSIFIER, MOTION, OPTICAL_FLOW, RAFT_FLOW, TRACKS, Schema
 
 DENSIFIER_TOOLTIP = (
     "How the space between tracks is filled. gaussian: motion fades away from the tracks, the rest stands still. "
@@ -38,7 +38,8 @@ class AqueductMotionFromTracks(io.ComfyNode):
             search_aliases=["drag", "trajectory to flow", "sparse to dense", "ATI", "spline to motion"],
             inputs=[
                 io.Image.Input("image", optional=True, tooltip=(
-                    "First frame: gives the size, and the edges for edge-aware. Without it, width and height count"
+                    "First frame: gives the size, and what edge-aware and a network follow. Without it, width and "
+                    "height count"
                 )),
                 TRACKS.Input("tracks", optional=True, tooltip="From AqueductTrackEditor or a core node, in pixels"),
                 io.Mask.Input("pinned", optional=True, tooltip=(
@@ -47,6 +48,10 @@ class AqueductMotionFromTracks(io.ComfyNode):
                 io.MultiType.Input("flow", types=[OPTICAL_FLOW, RAFT_FLOW], optional=True, tooltip=(
                     "In place of tracks: flow fields that another pack made, frame to next frame. The motion has their "
                     "size; the way back is inverted. (To measure flow yourself: AqueductOpticalFlow)"
+                )),
+                DENSIFIER.Input("network", optional=True, tooltip=(
+                    "From AqueductLoadMotionAdapter: a network that has learned what moves together in a picture takes "
+                    "the densifier's place. It needs the image; radius, smoothing, feather and edges are not read"
                 )),
                 io.String.Input("track_json", default="", multiline=True, tooltip=(
                     "In place of tracks: coordinates as KJNodes, WanVideo and ATI write them, one track or many, in "
@@ -85,7 +90,8 @@ class AqueductMotionFromTracks(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, track_json, densifier, frames, width, height, image=None, tracks=None, pinned=None, flow=None, **settings
+        cls, track_json, densifier, frames, width, height, image=None, tracks=None, pinned=None, flow=None,
+        network=None, **settings,
     ):  # fmt: skip
         check_one_source(
             {"tracks": tracks is not None, "track_json": bool(track_json.strip()), "flow": flow is not None}
@@ -97,9 +103,10 @@ class AqueductMotionFromTracks(io.ComfyNode):
         picture = None if image is None else to_clip(image[:1])[0]
         size = (height, width) if picture is None else tuple(picture.shape[-2:])
         found = _tracks(tracks, track_json, size, frames)
+        settings = _own(densifier, settings) if network is None else {}
         motion = motion_from_tracks(
-            found, densifier, image=picture, pinned=None if pinned is None else mask_frames(pinned)[0],
-            report=reporter(), **_own(densifier, settings),
+            found, densifier if network is None else network.densifier(), image=picture,
+            pinned=None if pinned is None else mask_frames(pinned)[0], report=reporter(), **settings,
         )  # fmt: skip
         return io.NodeOutput(motion)
 

@@ -95,7 +95,7 @@ def _check(tracks: Tracks, image: Tensor | None, pinned: Tensor | None, guided: 
     if tracks.frames < 2:
         raise ValueError("tracks of a single frame hold no motion: set frames to 2 or more")
     if guided and image is None:
-        raise ValueError("this densifier follows the edges of a picture: give the first frame as image")
+        raise ValueError("this densifier follows a picture: give the first frame as image")
     height, width = tracks.size
     for name, given, dimensions in (("image", image if guided else None, 3), ("pin mask", pinned, 2)):
         if given is None:
