@@ -6,7 +6,7 @@ follow a motion: one on the exact motion of the worlds, which ships, and those o
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -148,8 +148,9 @@ def describe(recipe: EmgRecipe) -> dict:
             "data": f"{WORLDS} worlds cut from 9 of 10 pictures of comfyui-workflow-templates-media-image 0.3.160 "
             f"(MIT) and two photos of scikit-learn (CC BY 2.0), {REAL} pieces of Big Buck Bunny (CC BY 3.0)",
             "pool": recipe.pool, "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start,
-            "batch": BATCH, "steps": recipe.settings.steps, "mask": recipe.mask, "lambda_geo": LAMBDA_GEO if recipe.mask else 0,
-            "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, no EMA, bfloat16 autocast",
+            "batch": BATCH, "steps": recipe.settings.steps, "mask": recipe.mask,
+            "lambda_geo": LAMBDA_GEO if recipe.mask else 0,
+            "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, no EMA, bfloat16",
             "loss": "mean squared error in z_0, uniform weight; adapters: and EMG eq. 10",
         },
         **bridge_config(),
