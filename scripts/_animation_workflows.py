@@ -20,7 +20,7 @@ SVD_NOTE = """## Stable Video Diffusion along drawn tracks (MOFA-Video)
 
 Files for this graph:
 
-* `models/checkpoints/svd_xt.safetensors`: Stable Video Diffusion, 25 frames (stabilityai/stable-video-diffusion-img2vid-xt)
+* `models/checkpoints/svd_xt.safetensors`: Stable Video Diffusion for 25 frames (stable-video-diffusion-img2vid-xt)
 * `models/aqueduct/mofa_controlnet.safetensors`: MOFA-Video's trajectory adapter (MyNiuuu/MOFA-Video-Traj, its
   `controlnet/diffusion_pytorch_model.safetensors`, 1.4 GB; give it any name and choose it)
 * `models/aqueduct/ckpt_iter_42000.pth.tar`: CMP, its sparse-to-dense network (same place)

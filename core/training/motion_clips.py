@@ -88,8 +88,8 @@ def estimated_clip(video: Tensor, estimate, reference_anchored: bool = False) ->
 class PhotoWorlds:
     """Random worlds cut from ``pictures``, uint8 ``[3, h, w]`` each: a background and up to ``blobs`` objects.
 
-    ``speed``: the largest, pixels per frame, of objects; backgrounds stand still as often as not, and go at most a third
-    as fast. ``still``: share of worlds in which nothing moves. ``spin``: the largest rotation, radians per frame.
+    ``speed``: the largest, pixels per frame, of objects; backgrounds stand still as often as not, and go at most a
+    third as fast. ``still``: share of worlds in which nothing moves. ``spin``: the largest rotation, radians a frame.
     """
 
     pictures: Sequence[Tensor]
