@@ -140,7 +140,7 @@ class Cmp(nn.Module):
         ``hints [N, 2, H, W]`` in pixels, read where ``known``, bool ``[N, 1, H, W]``. Everything is resized to 384 x
         384 for the network. There the longest hint of each picture is made 20 pixels long and the others with it, and
         the answer undoes it: things move together whatever the time between two frames, while a bin is a pixel wide and
-        the last one ends at 50. A picture whose hints all rest, or without any, is asked about as it is.
+        the last one ends at 50. Where all hints rest, or there is none, everything does.
 
         MOFA-Video hands the network ``2 x - 1``, not what it was trained on; this is what it was trained on.
         """
@@ -149,9 +149,9 @@ class Cmp(nn.Module):
         small = (small - small.new_tensor(MEAN)[:, None, None]) / small.new_tensor(STD)[:, None, None]
         vectors, there = resized_hints(hints, known, (SIDE, SIDE))
         longest = vectors.norm(dim=1, keepdim=True).amax((2, 3), keepdim=True)
-        unit = torch.where(longest > 0, longest / LONGEST, 1.0)
-        sparse = torch.cat([vectors / unit, there.to(vectors), there.to(vectors)], dim=1)
-        flow = expected_flow(self(small, sparse)) * unit
+        shown = vectors * (LONGEST / torch.where(longest > 0, longest, 1.0))
+        sparse = torch.cat([shown, there.to(shown), there.to(shown)], dim=1)
+        flow = expected_flow(self(small, sparse)) * (longest / LONGEST)
         flow = F.interpolate(flow, (SIDE, SIDE), mode="bilinear", align_corners=True)
         height, width = picture.shape[-2:]
         flow = F.interpolate(flow, (height, width), mode="bilinear")
@@ -168,9 +168,7 @@ def _conv(
     channels: int, out: int, size: int, stride: int = 1, dilation: int = 1, bias: bool = True, *, operations, **factory
 ) -> nn.Module:
     padding = dilation * (size // 2)
-    return operations.Conv2d(
-        channels, out, size, stride=stride, padding=padding, dilation=dilation, bias=bias, **factory
-    )
+    return operations.Conv2d(channels, out, size, stride, padding, dilation, bias=bias, **factory)
 
 
 def _norm(channels: int, *, operations, **factory) -> nn.Module:

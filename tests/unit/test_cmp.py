@@ -227,9 +227,11 @@ def test_motion_scales_with_the_picture_and_with_the_hints():
 
 
 @pytest.mark.parametrize("points", [(), ((5, 5, 0.0, 0.0),)])
-def test_without_motion_the_network_is_asked_as_it_is(points):
-    network = Heard(49, 49)
-    assert network.flow(*hinted(30, 20, *points)).shape == (1, 2, 30, 20)
+def test_without_motion_everything_rests(points):
+    """Whatever the network says: what stands still must not depend on how fast the steps before and after were."""
+    network = Heard(60, 70)
+    flow = network.flow(*hinted(30, 20, *points))
+    assert flow.shape == (1, 2, 30, 20) and not flow.any()
     sparse = network.calls[0][1]
     assert not sparse[:, :2].any() and sparse[:, 2].sum() == len(points)
 
