@@ -14,6 +14,7 @@ from torch import Tensor
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TINY = {"widths": (32, 64, 64, 64), "heads": (2, 4, 4, 8), "context": 48, "added": 48}
+UNNORMED = ("controlnet_cond_embedding", "flow_encoder")
 CLIPS, FRAMES, HEIGHT, WIDTH = 2, 3, 16, 24  # of the latent
 
 
@@ -24,13 +25,14 @@ def released_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def drawn(shapes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Weights that keep activations near 1, drawn in the order of their names."""
+    """Weights that keep activations near 1, drawn in the order of their names, which are those of the release."""
     generator = torch.Generator().manual_seed(0)
     state = {}
     for key in sorted(shapes):
         shape = shapes[key]
         uniform = 2 * torch.rand(shape, generator=generator) - 1
-        spread = uniform / uniform[0].numel() ** 0.5 if uniform.ndim > 1 else uniform / 2
+        gain = 6 if key.startswith(UNNORMED) else 1  # where no norm keeps the picture from fading
+        spread = uniform * (gain / uniform[0].numel()) ** 0.5 if uniform.ndim > 1 else uniform / 2
         state[key] = spread + ("norm" in key and key.endswith("weight"))
     return state
 
