@@ -18,12 +18,16 @@ from torch import Tensor, nn
 
 from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, VideoMotionAdapter, VideoUNet
 from .networks.mofa import SvdAdapter
+from .networks.token_adapter import TokenMotionAdapter
 from .released import recognise
 from .tensor_file import TensorFile, differences, open_tensors, shapes_of
 
 METADATA_KEY = "aqueduct"
 FORMAT = 1
-NETWORKS = (LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, SvdAdapter, VideoUNet, VideoMotionAdapter)
+NETWORKS = (
+    LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, VideoUNet,
+    VideoMotionAdapter, SvdAdapter, TokenMotionAdapter,
+)  # fmt: skip
 ARCHITECTURES: dict[str, type[nn.Module]] = {network.__name__: network for network in NETWORKS}
 
 Config = dict[str, Any]

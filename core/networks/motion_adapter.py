@@ -36,7 +36,7 @@ def gathered(features: Tensor, carry: Carry) -> Tensor:
 
 
 class FirstFrameFeatures(nn.Module):
-    """``image [b, 3, H, W]`` in 0..1 -> features ``[b, channels[k], H / strides[k], W / strides[k]]``, each with a mask.
+    """``image [b, 3, H, W]`` in 0..1 -> features ``[b, channels[k], H / strides[k], W / strides[k]]``, with masks.
 
     Pixels are folded into channels down to each stride, then convolved twice. A channel of ones comes last at every
     scale: once carried, it says where the first frame is seen.
@@ -77,17 +77,20 @@ class MotionAdapter(nn.Module):
             the backbone's own encoder, trained on. ``entering`` and ``timesteps`` are what the backbone is given.
         sites: where the residuals go, in the order of the branch's hidden states.
         carrying: how features get from the first frame to the others.
+        entering: channels of the branch's hidden states, where they are not those of the sites.
     """
 
     def __init__(
         self, features: nn.Module, branch: nn.Module, sites: Sequence[Site], carrying: Carrying = gathered, *,
-        operations=nn, dtype=None, device=None,
+        entering: Sequence[int] | None = None, operations=nn, dtype=None, device=None,
     ):  # fmt: skip
         super().__init__()
         self.features, self.branch, self.carrying = features, branch, carrying
         self.sites = tuple(sites)
+        entering = [site.channels for site in sites] if entering is None else entering
         self.projections = nn.ModuleList(
-            operations.Conv2d(site.channels, site.channels, 1, dtype=dtype, device=device) for site in sites
+            operations.Conv2d(before, site.channels, 1, dtype=dtype, device=device)
+            for before, site in zip(entering, sites, strict=True)
         )
         self.zero()
 

@@ -1,6 +1,7 @@
 """What every network of the pack needs to be a MODEL: latents, dtype, and ComfyUI's memory management around it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import comfy.latent_formats
 import comfy.model_base
@@ -26,15 +27,36 @@ LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
 Make = Callable[[comfy.supported_models_base.BASE, dict], comfy.model_base.BaseModel]
 
 
+@dataclass(frozen=True)
+class Holding:
+    """What a file can hold, the node that loads it, and how its configuration says so."""
+
+    kind: str
+    node_id: str
+    says: Callable[[checkpoints.Config], bool]
+
+
+HOLDINGS = (
+    Holding("an image restoration model", "AqueductLoadRestorationModel", lambda config: "restoration" in config),
+    Holding(
+        "a bridge model", "AqueductLoadBridgeModel",
+        lambda config: "model" in config["parts"] and "restoration" not in config,
+    ),
+    Holding(
+        "a motion adapter", "AqueductLoadMotionAdapter",
+        lambda config: "adapter" in config["parts"] or "densifier" in config["parts"],
+    ),
+    Holding("only a prior", "AqueductLoadNeuralPrior", lambda config: set(config["parts"]) == {"prior"}),
+)  # fmt: skip
+
+
 def check_loader(node_id: str, file: str, config: checkpoints.Config) -> None:
     """ValueError, naming the node to take, unless ``node_id`` loads files of this configuration."""
-    kind, right = "a bridge model", "AqueductLoadBridgeModel"
-    if "restoration" in config:
-        kind, right = "an image restoration model", "AqueductLoadRestorationModel"
-    elif "model" not in config["parts"]:
-        kind, right = "only a prior", "AqueductLoadNeuralPrior"
-    if node_id != right:
-        raise ValueError(f"{file} holds {kind}: load it with {right}")
+    found = [holding for holding in HOLDINGS if holding.says(config)]
+    if all(holding.node_id != node_id for holding in found):
+        kinds = " and ".join(holding.kind for holding in found)
+        nodes = " or ".join(holding.node_id for holding in found)
+        raise ValueError(f"{file} holds {kinds}: load it with {nodes}")
 
 
 def load_model(

@@ -7,14 +7,13 @@ its first frame, unless the conditioning brings one.
 
 import comfy.conds
 import comfy.model_base
-import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
 from einops import rearrange, repeat
 
-from ...core.networks import LatteVideo
 from ...core.networks.video_bridge import VideoBridge
 from .classes import class_indices
+from .hosted import HOSTED
 from .loading import load_model
 from .sampler import STATE_KEY
 
@@ -46,25 +45,11 @@ class BridgeTimes(torch.nn.Module):
         )
 
 
-class HostedLatte(LatteVideo):
-    """LatteVideo as ComfyUI calls diffusion models: extra options in, DIFFUSION_MODEL wrappers honoured."""
-
-    def __init__(self, image_model=None, **arguments):
-        super().__init__(**arguments)
-
-    def forward(self, x, timesteps=None, context=None, control=None, transformer_options=None, y=None, **_):
-        options = transformer_options or {}
-        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
-        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(super().forward, self, wrappers)
-        return run.execute(x, timesteps, y)
-
-
 class BridgeConfig(comfy.supported_models_base.BASE):
     """What ComfyUI's model loading asks of a family of models."""
 
-    unet_config = {"image_model": "aqueduct_latte"}
+    unet_config = {"image_model": "aqueduct_bridge"}
     unet_extra_config = {}
-    memory_usage_factor = 2.0
     supported_inference_dtypes = [torch.float16, torch.bfloat16, torch.float32]
 
 
@@ -72,13 +57,15 @@ class BridgeModel(comfy.model_base.BaseModel):
     """z0_hat from (z_t, t): input layout, network, and what its output means, all from the file's configuration."""
 
     def __init__(self, model_config, description: dict, device=None):
-        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostedLatte)
+        network = HOSTED[description["parts"]["model"]["architecture"]]
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=network)
         self.model_sampling = BridgeTimes()
+        self.memory_usage_factor = self.diffusion_model.memory_usage_factor
         self.video = VideoBridge.from_config(description)
         self.bridge = self.video.bridge
         self.class_names = description["class_names"]
         self.takes_image = description["image_condition"] == "image"
-        self.frames = self.diffusion_model.size[0] - self.video.layout.prepend_first_frame
+        self.frames = self.diffusion_model.clip_frames - self.video.layout.prepend_first_frame
 
     def extra_conds(self, **kwargs):
         """Prior, image and class, each repeated to one entry per frame of the batch."""
@@ -96,9 +83,10 @@ class BridgeModel(comfy.model_base.BaseModel):
         return {name: comfy.conds.CONDRegular(value.to(kwargs["device"])) for name, value in per_frame.items()}
 
     def _check_latent(self, latent):
-        channels, (_, height, width) = self.diffusion_model.out_channels, self.diffusion_model.size
-        expected = f"[clips x {self.frames}, {channels}, {height}, {width}]"
-        if latent.dim() != 4 or latent.shape[1:] != (channels, height, width):
+        network = self.diffusion_model
+        expected = f"[clips x {self.frames}, {network.out_channels}, {network.sizes}]"
+        fits = latent.dim() == 4 and latent.shape[1] == network.out_channels and network.takes(*latent.shape[2:])
+        if not fits:
             raise ValueError(
                 f"this bridge model takes a LATENT {expected} (frames in the batch axis), got {list(latent.shape)}; "
                 f"encode an image of the right size with the model's own VAE"

@@ -322,9 +322,9 @@ def test_wrappers_around_the_network_are_called(shipped):
     model, bridge = shipped
     calls = []
 
-    def wrapper(executor, x, timesteps, y):
+    def wrapper(executor, x, timesteps, *others):
         calls.append(x.shape)
-        return executor(x, timesteps, y)
+        return executor(x, timesteps, *others)
 
     wrapped = model.clone()
     wrapped.add_wrapper_with_key(extension.WrappersMP.DIFFUSION_MODEL, "test", wrapper)

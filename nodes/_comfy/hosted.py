@@ -1,0 +1,72 @@
+"""Video networks as ComfyUI calls diffusion models, by the name of their architecture in a file."""
+
+from typing import Any
+
+import comfy.patcher_extension
+
+from ...core.networks import LatteVideo, VideoUNet
+
+# Peak of a forward pass of VideoUNet, in numbers for each pixel and channel at its own full (folded) size.
+NUMBERS_PER_CHANNEL = 20
+
+
+class Hosted:
+    """Mixed into a network: extra options in, DIFFUSION_MODEL wrappers honoured, and what sizes it takes.
+
+    ``memory_usage_factor``: see ComfyUI's `BaseModel.memory_required`, which counts in units of 0.01 MiB a pixel.
+    """
+
+    memory_usage_factor = 2.0
+
+    def __init__(self, image_model=None, **arguments):
+        super().__init__(**arguments)
+
+    def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, **_):
+        """What wrappers get are these, in this order, as of ComfyUI's own U-Nets."""
+        options = transformer_options or {}
+        wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
+        run = comfy.patcher_extension.WrapperExecutor.new_class_executor(self.hosted, self, wrappers)
+        return run.execute(x, timesteps, context, y, control, options)
+
+    def hosted(self, x, timesteps, context, y, control, transformer_options):
+        return super().forward(x, timesteps, y)
+
+
+class HostedLatte(Hosted, LatteVideo):
+    """`LatteVideo` has the one size it was trained at."""
+
+    @property
+    def clip_frames(self) -> int:
+        return self.size[0]
+
+    @property
+    def sizes(self) -> str:
+        return f"{self.size[1]}, {self.size[2]}"
+
+    def takes(self, height: int, width: int) -> bool:
+        return (height, width) == tuple(self.size[1:])
+
+
+class HostedVideoUNet(Hosted, VideoUNet):
+    """`VideoUNet`, which takes residuals from a motion adapter: ``control["sites"]``, a list of one per site."""
+
+    @property
+    def clip_frames(self) -> int:
+        return self.frames
+
+    @property
+    def sizes(self) -> str:
+        return f"height, width (multiples of {self.step})"
+
+    @property
+    def memory_usage_factor(self) -> float:
+        return 100 * NUMBERS_PER_CHANNEL * self.widths[0] / self.fold**2 / 2**20
+
+    def takes(self, height: int, width: int) -> bool:
+        return height % self.step == 0 == width % self.step
+
+    def hosted(self, x, timesteps, context, y, control, transformer_options):
+        return VideoUNet.forward(self, x, timesteps, y, (control or {}).get("sites"))
+
+
+HOSTED: dict[str, Any] = {"LatteVideo": HostedLatte, "VideoUNet": HostedVideoUNet}
