@@ -1,16 +1,13 @@
 """What a clip's noise is like, in one picture: is it white, and does it follow the motion."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from ..noise.report import LAGS, NoiseStatistics
 from .canvas import INK, PAPER, Colour, Overlay
+from .panel import TEXT, Panel
 
-GRID, BAND = (225, 228, 232), (214, 232, 218)
 BLUE, ORANGE, GREEN, GREY = (31, 119, 180), (214, 96, 40), (44, 140, 70), (150, 156, 165)
-TEXT = 11
 
 
 def noise_picture(statistics: NoiseStatistics, width: int = 760, height: int = 300) -> Tensor:
@@ -22,46 +19,14 @@ def noise_picture(statistics: NoiseStatistics, width: int = 760, height: int = 3
     """
     sheet = Overlay(height, width, (*PAPER, 255))
     middle = round(width * 0.42)
-    _lag_panel(_Panel(sheet, (52, 34, middle - 18, height - 44), *_lag_range(statistics)), statistics)
+    _lag_panel(Panel(sheet, (52, 34, middle - 18, height - 44), *_lag_range(statistics)), statistics)
     curves = {"mean": (statistics.mean, BLUE), "std": (statistics.std, INK)}
     if statistics.along_previous is not None:
         nothing = statistics.mean.new_full((1,), torch.nan)  # frame 0 has no frame before
         curves["with the frame before"] = (torch.cat([nothing, statistics.along_previous]), GREEN)
         curves["with the first frame"] = (torch.cat([nothing, statistics.along_first]), ORANGE)
-    _frame_panel(_Panel(sheet, (middle + 40, 34, width - 16, height - 44), *_frame_range(curves)), curves)
+    _frame_panel(Panel(sheet, (middle + 40, 34, width - 16, height - 44), *_frame_range(curves)), curves)
     return torch.from_numpy(sheet.reduced()[..., :3].copy())[None]
-
-
-class _Panel:
-    """A rectangle of the sheet with a vertical scale; x runs from 0 to 1."""
-
-    def __init__(self, sheet: Overlay, box: tuple[int, int, int, int], low: float, high: float):
-        self.sheet, (self.left, self.top, self.right, self.bottom) = sheet, box
-        self.low, self.high = low, high
-
-    def at(self, x: float, value: float) -> tuple[float, float]:
-        share = (value - self.low) / (self.high - self.low)
-        return self.left + x * (self.right - self.left), self.bottom - share * (self.bottom - self.top)
-
-    def level(self, value: float, label: str) -> None:
-        self.sheet.line([self.at(0, value), self.at(1, value)], GRID, 1)
-        x, y = self.at(0, value)
-        self.sheet.text((x - 6, y), label, TEXT, "rm")
-
-    def levels(self) -> None:
-        for k in range(5):
-            value = self.low + (self.high - self.low) * k / 4
-            self.level(value, f"{value:.2g}" if abs(value) > 1e-9 else "0")
-
-    def title(self, text: str) -> None:
-        self.sheet.text((self.left, 16), text, TEXT + 1)
-
-    def band(self, low: float, high: float) -> None:
-        low, high = max(low, self.low), min(high, self.high)
-        self.sheet.polygon([self.at(0, low), self.at(1, low), self.at(1, high), self.at(0, high)], BAND)
-
-    def under(self, x: float, text: str) -> None:
-        self.sheet.text((self.at(x, self.low)[0], self.bottom + 14), text, TEXT, "mm")
 
 
 def _lag_range(statistics: NoiseStatistics) -> tuple[float, float]:
@@ -70,7 +35,7 @@ def _lag_range(statistics: NoiseStatistics) -> tuple[float, float]:
     return -reach, reach
 
 
-def _lag_panel(panel: _Panel, statistics: NoiseStatistics) -> None:
+def _lag_panel(panel: Panel, statistics: NoiseStatistics) -> None:
     panel.title(f"correlation of pixels, and +-{statistics.lag_band:.2g} (4 sigma)")
     panel.band(-statistics.lag_band, statistics.lag_band)
     panel.levels()
@@ -90,7 +55,7 @@ def _frame_range(curves: dict[str, tuple[Tensor, Colour]]) -> tuple[float, float
     return min(-0.2, values.min().item()), max(1.2, values.max().item())
 
 
-def _frame_panel(panel: _Panel, curves: dict[str, tuple[Tensor, Colour]]) -> None:
+def _frame_panel(panel: Panel, curves: dict[str, tuple[Tensor, Colour]]) -> None:
     panel.title("frame by frame")
     for value in (0.0, 0.5, 1.0):
         panel.level(value, f"{value:g}")
@@ -98,17 +63,9 @@ def _frame_panel(panel: _Panel, curves: dict[str, tuple[Tensor, Colour]]) -> Non
     across = [(k + 0.5) / frames for k in range(frames)]
     x = panel.left
     for name, (values, colour) in curves.items():
-        _curve(panel, across, values.tolist(), colour)
+        panel.curve(across, values.tolist(), colour)
         panel.sheet.line([(x, panel.bottom + 32), (x + 14, panel.bottom + 32)], colour, 2)
         panel.sheet.text((x + 18, panel.bottom + 32), name, TEXT)
         x += 32 + 6.2 * len(name)
     for k in sorted({0, (frames - 1) // 2, frames - 1}):
         panel.under(across[k], str(k))
-
-
-def _curve(panel: _Panel, across: Sequence[float], values: Sequence[float], colour: Colour) -> None:
-    points = [panel.at(x, value) for x, value in zip(across, values, strict=True) if value == value]
-    if len(points) > 1:
-        panel.sheet.line(points, colour, 2)
-    for point in points:
-        panel.sheet.disc(point, 2, colour, colour, 0.5)
