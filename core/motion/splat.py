@@ -28,16 +28,17 @@ def splat(x: Tensor, flow: Tensor, importance: Tensor | None = None) -> tuple[Te
     rows = torch.cat([x, torch.ones_like(x[:, :1])], dim=1).to(kind)
     if importance is not None:
         rows = rows * importance.to(kind)
-    rows = rows.movedim(1, -1)
-    first = torch.arange(len(x), device=x.device)[:, None, None] * (height * width)
-    total = rows.new_zeros(len(x) * height * width, rows.shape[-1])
+    rows = rows.movedim(1, -1).flatten(0, 2)
+    nowhere = len(rows)  # one row more, for what lands outside
+    first = torch.arange(0, nowhere, height * width, device=x.device)[:, None, None]
+    total = rows.new_zeros(nowhere + 1, rows.shape[1])
     for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
         at = corner + corner.new_tensor([right, down])[:, None, None]
         lands = inside(at, height, width)
+        index = torch.where(lands, first + at[:, 1] * width + at[:, 0], nowhere).long()
         share = (share_x if right else 1 - share_x) * (share_y if down else 1 - share_y)
-        index = first.expand(lands.shape)[lands] + (at[:, 1] * width + at[:, 0])[lands].long()
-        total = total.index_add(0, index, rows[lands] * share[lands][:, None])
-    total = total.view(*lands.shape, -1).movedim(-1, 1)
+        total.index_add_(0, index.flatten(), rows * torch.where(lands, share, 0).view(-1, 1))
+    total = total[:nowhere].view(*lands.shape, -1).movedim(-1, 1)
     summed, weight = total[:, :-1], total[:, -1:]
     values = summed / torch.where(weight > 0, weight, 1)
     kept = x.dtype if x.is_floating_point() else torch.float32
