@@ -14,6 +14,7 @@ def extension():
         conditioning,
         guidance,
         image,
+        metrics,
         model,
         motion_algebra,
         motion_camera,
@@ -30,7 +31,7 @@ def extension():
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
-    motion = (*sources, motion_algebra, motion_use, motion_preview)
+    motion = (*sources, motion_algebra, motion_use, motion_preview, metrics)
     modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, guidance, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):
