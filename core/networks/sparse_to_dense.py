@@ -1,8 +1,11 @@
 """Our small network from a picture and a few vectors to motion everywhere: a U-Net that corrects a formula.
 
 The formula is a densifier of `core.motion.densify`, which knows nothing of the picture. The network is shown what the
-formula makes of the hints and adds what it lacks; before any training that is nothing.
+formula makes of the hints and adds what it lacks; before any training that is nothing. It says mostly how much of the
+nearest hint, and how much of the formula, belongs to each pixel: numbers that are the same whichever way things move.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from ..motion.densify.gaussian import gaussian
 from ..motion.densify.hints import check_hints, resized_hints, scattered_hints
+from ..motion.densify.nearest import nearest
 from .unet import UNet
 
 RADIUS = 1 / 8  # of the start's Gaussians, of the longer side: the 64 pixels of `gaussian` at a side of 512
@@ -29,7 +33,7 @@ class SparseToDense(nn.Module):
         super().__init__()
         self.fold, self.side = fold, side
         self.unet = UNet(
-            (3 + 2 + 1 + 2) * fold**2, 2 * fold**2, channels, multipliers, blocks, attention, head_channels, groups,
+            (3 + 4 + 2 + 1) * fold**2, 4 * fold**2, channels, multipliers, blocks, attention, head_channels, groups,
             operations=operations, dtype=dtype, device=device,
         )  # fmt: skip
 
@@ -43,18 +47,20 @@ class SparseToDense(nn.Module):
         self.unet.initialise(generator)
         return self
 
-    def forward(self, picture: Tensor, hints: Tensor, known: Tensor, start: Tensor) -> Tensor:
-        """What ``start [N, 2, H, W]`` lacks, in the unit of ``start`` and ``hints``; as `flow`, at any size.
+    def forward(self, picture: Tensor, hints: Tensor, known: Tensor, fields: Tensor) -> Tensor:
+        """What the formula lacks, ``[N, 2, H, W]``, in the unit of ``fields`` and ``hints``; as `flow`, at any size.
 
-        The border is repeated up to a multiple of `step`, but no hint is.
+        ``fields [N, 4, H, W]``: the formula's motion, and everywhere the vector of the nearest hint. The border is
+        repeated up to a multiple of `step`, but no hint is.
         """
         height, width = picture.shape[-2:]
         edges = (0, -width % self.step, 0, -height % self.step)
-        seen = F.pad(torch.cat([2 * picture - 1, start], dim=1), edges, mode="replicate")
+        seen = F.pad(torch.cat([2 * picture - 1, fields], dim=1), edges, mode="replicate")
         told = F.pad(torch.cat([hints, known.to(hints)], dim=1), edges)
         folded = F.pixel_unshuffle(torch.cat([seen, told], dim=1), self.fold)
-        lacking = self.unet(folded, folded.new_zeros(len(folded)))
-        return F.pixel_shuffle(lacking, self.fold)[..., :height, :width]
+        answer = F.pixel_shuffle(self.unet(folded, folded.new_zeros(len(folded))), self.fold)[..., :height, :width]
+        shares, free = answer.split(2, dim=1)
+        return (shares[:, :, None] * fields.unflatten(1, (2, 2))).sum(1) + free
 
     def flow(self, picture: Tensor, hints: Tensor, known: Tensor) -> Tensor:
         """``[N, 2, H, W]`` in pixels, for ``picture [N, 3, H, W]`` in 0..1.
@@ -72,19 +78,28 @@ class SparseToDense(nn.Module):
         vectors, there = resized_hints(hints, known, small)
         longest = vectors.norm(dim=1, keepdim=True).amax((2, 3), keepdim=True)
         unit = torch.where(longest > 0, longest, 1.0)
-        lacking = self(seen, vectors / unit, there, _resized_flow(start, small) / unit) * longest
+        fields = torch.cat([_resized_flow(start, small), closest(vectors, there)], dim=1)
+        lacking = self(seen, vectors / unit, there, fields / unit) * longest
         return start + _resized_flow(lacking, size)
 
 
 def classical_start(hints: Tensor, known: Tensor) -> Tensor:
     """``[N, 2, H, W]``: the Gaussian densifier of each picture's hints, rest where there are none."""
-    size = tuple(hints.shape[-2:])
-    fields = []
-    for one, there in zip(hints, known, strict=True):
+    return _each(gaussian, hints, known, radius=RADIUS * max(hints.shape[-2:]))
+
+
+def closest(hints: Tensor, known: Tensor) -> Tensor:
+    """``[N, 2, H, W]``: the vector of the nearest hint, however far; rest where there are none."""
+    return _each(nearest, hints, known, radius=math.inf)
+
+
+def _each(densifier, hints: Tensor, known: Tensor, **settings) -> Tensor:
+    fields = torch.zeros_like(hints)
+    for field, one, there in zip(fields, hints, known, strict=True):
         points, vectors = scattered_hints(one, there)
-        made = gaussian(points, vectors, size, RADIUS * max(size)) if len(points) else torch.zeros_like(one)
-        fields.append(made.to(hints))
-    return torch.stack(fields)
+        if len(points):
+            field.copy_(densifier(points, vectors, tuple(hints.shape[-2:]), **settings))
+    return fields
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

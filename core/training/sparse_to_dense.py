@@ -1,6 +1,6 @@
 """Training of networks that make a few vectors dense: hints as people draw them, from motion that is known exactly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -25,7 +25,9 @@ class Worlds(Protocol):
 class HintedScenes:
     """``picture [N, 3, H, W]`` in 0..1, ``hints [N, 2, H, W]`` where ``known``, bool ``[N, 1, H, W]``, and ``flow``.
 
-    ``flow [N, 2, H, W]`` is what the hints were read from, all in pixels.
+    All in pixels. ``flow [N, 2, H, W]`` is the motion that the hints were read from, for what they were read from: a
+    layer that no hint lies on moves with the ground, as if painted on it, and the ground rests if it has no hint. So
+    there is one answer to the hints, and it is what someone means who draws nothing there.
     """
 
     picture: Tensor
@@ -41,9 +43,12 @@ class HintedScenes:
 
     @staticmethod
     def _one(world: LayeredWorld, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        flow = world.flow(0, 1)
-        moving = world.visible(pixel_grid(world.height, world.width, dtype=torch.float64), 0) > 0
-        return (world.frame(0), *draw_hints(flow, moving, generator), flow)
+        top = world.visible(pixel_grid(world.height, world.width, dtype=torch.float64), 0)
+        flow, ground = world.flow(0, 1), replace(world, layers=world.layers[:1]).flow(0, 1)
+        hints, known = draw_hints(flow, top > 0, generator)
+        told = torch.bincount(top[known[0]], minlength=len(world.layers)) > 0
+        flow = torch.where(told[top], flow, ground * told[0])
+        return world.frame(0), hints, known, flow
 
 
 def draw_hints(
@@ -69,8 +74,7 @@ def draw_hints(
 def sparse_to_dense_loss(flow: Tensor, target: Tensor, softness: float = 0.1) -> Tensor:
     """The mean endpoint error of ``flow [N, 2, H, W]``, pixels, squared below about ``softness`` (Charbonnier).
 
-    Its minimum is the median of what may be, so that an object nobody told about rests with its surroundings and is
-    not moved half way.
+    Its minimum is the median of what may be: where an outline is unclear, one side's motion and not half of both.
     """
     return ((flow - target).square().sum(1) + softness**2).sqrt().mean() - softness
 

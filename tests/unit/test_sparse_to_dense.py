@@ -16,7 +16,7 @@ from aqueduct.core.training.sparse_to_dense import (
     endpoint_error,
     sparse_to_dense_loss,
 )
-from aqueduct.core.training.worlds import make_world
+from aqueduct.core.training.worlds import Blob, Layer, LayeredWorld, make_world
 
 SMALL = {"channels": 8, "multipliers": (1, 2), "head_channels": 8, "groups": 4, "side": 64}
 
@@ -114,10 +114,10 @@ def test_odd_sizes_are_filled_up_at_the_far_edges():
     network, step = lively(), 4
     assert network.step == step
     hints, known = told(1, 30, 45, (0, 29, 44, 3.0, 1.0), (0, 0, 0, -1.0, 1.0))
-    given = (torch.rand(1, 3, 30, 45, generator=seeded()), hints, known, torch.rand(1, 2, 30, 45, generator=seeded(1)))
+    given = (torch.rand(1, 3, 30, 45, generator=seeded()), hints, known, torch.rand(1, 4, 30, 45, generator=seeded(1)))
     rows, columns = torch.arange(32).clamp(max=29), torch.arange(48).clamp(max=44)
-    picture, start = (x[:, :, rows][..., columns] for x in (given[0], given[3]))
-    whole = network(picture, F.pad(hints, (0, 3, 0, 2)), F.pad(known, (0, 3, 0, 2)), start)
+    picture, fields = (x[:, :, rows][..., columns] for x in (given[0], given[3]))
+    whole = network(picture, F.pad(hints, (0, 3, 0, 2)), F.pad(known, (0, 3, 0, 2)), fields)
     torch.testing.assert_close(network(*given), whole[..., :30, :45])
 
 
@@ -153,6 +153,14 @@ class Worlds:
 
     def draw(self, generator):
         return make_world(int(torch.randint(1000, (), generator=generator)), 48, 48, 2, layers=2)
+
+
+class Always:
+    def __init__(self, world):
+        self.world = world
+
+    def draw(self, generator):
+        return self.world
 
 
 def test_hints_are_drawn_from_the_motion():
@@ -205,11 +213,37 @@ def test_the_loss_is_the_distance_made_smooth():
     assert torch.isfinite(flow.grad).all() and not flow.grad[..., 1].any()
 
 
+def test_what_has_no_hint_goes_with_the_ground():
+    """A ground and two discs, each with a velocity of its own."""
+    waves = make_world(0, 40, 60, 2, layers=1).layers[0]
+    disc = Blob(6.0, torch.zeros(4), torch.zeros(4))
+    velocities = torch.tensor([[0.5, 0.25], [2.0, 1.0], [-3.0, 0.0]])
+    places, outlines = ((30.0, 20.0), (15.0, 20.0), (45.0, 20.0)), (None, disc, disc)
+    layers = [
+        Layer(waves.texture, *given, 0.0, 1.0) for given in zip(outlines, places, velocities.tolist(), strict=True)
+    ]
+    world = LayeredWorld(tuple(layers), 40, 60, 2)
+    x, y = torch.arange(60), torch.arange(40)[:, None]
+    top = torch.zeros(40, 60, dtype=torch.int64)
+    for index in (1, 2):
+        top[(x - places[index][0]) ** 2 + (y - 20) ** 2 < 36] = index
+    seen = set()
+    for seed in range(20):
+        scenes = HintedScenes.draw(Always(world), 1, seeded(seed))
+        told = set(top[scenes.known[0, 0]].tolist())
+        ground = velocities[0] if 0 in told else torch.zeros(2)
+        means = torch.stack([velocities[index] if index in told else ground for index in range(3)])
+        torch.testing.assert_close(scenes.flow[0], means[top].movedim(-1, 0), rtol=1e-4, atol=1e-5)
+        assert torch.equal(scenes.hints, (velocities[top].movedim(-1, 0) * scenes.known[0])[None])
+        seen.add(tuple(sorted(told)))
+    assert {(1,), (2,), (0, 1), (0, 1, 2)} <= seen
+
+
 def test_training_beats_the_formula():
     """On three scenes it learns by heart: every layer that the loss reaches moves."""
     scenes = HintedScenes.draw(Worlds(), 3, seeded(4))
     assert scenes.picture.shape == (3, 3, 48, 48) and scenes.flow.shape == scenes.hints.shape == (3, 2, 48, 48)
-    assert torch.equal(scenes.hints, scenes.flow * scenes.known)
+    torch.testing.assert_close(scenes.hints, scenes.flow * scenes.known)
     network = SparseToDense(**SMALL).initialise(seeded())
 
     def errors():
