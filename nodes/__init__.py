@@ -16,6 +16,7 @@ def extension():
         image,
         metrics,
         model,
+        motion_adapter,
         motion_algebra,
         motion_camera,
         motion_files,
@@ -31,7 +32,7 @@ def extension():
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
-    motion = (*sources, motion_algebra, motion_use, motion_preview, metrics)
+    motion = (*sources, motion_algebra, motion_use, motion_adapter, motion_preview, metrics)
     modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, guidance, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):

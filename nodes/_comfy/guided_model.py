@@ -35,7 +35,7 @@ from ...core.motion.chunks import is_out_of_memory
 from ...core.noise.maps import latent_motion, latent_times
 from .gradients import WAY_OUT, clone_for_gradients, gradients_through
 from .guidance import GUIDANCE_MASK, MODES, HostMode, Reference, clip_pairs
-from .images import mask_frames, motion_mask
+from .images import mask_frames, motion_mask, same_shape
 from .noise import Layout, compression_of, layout_of
 from .progress import reporter
 from .sampler import STATE_KEY
@@ -249,8 +249,7 @@ def guided_guider(guider, guidance: HostGuidance):
 
 def check_shape(motion: MotionField, layout: Layout) -> None:
     """ValueError unless some whole-frame scale takes the motion's size to the LATENT's, each to within one cell."""
-    sizes = (motion.height, layout.height), (motion.width, layout.width)
-    if max(side / (cells + 1) for side, cells in sizes) >= min(side / max(cells - 1, 1e-9) for side, cells in sizes):
+    if not same_shape(motion.size, (layout.height, layout.width)):
         raise ValueError(
             f"the motion is for frames of {motion.width} x {motion.height} pixels, the LATENT is {layout.width} x "
             f"{layout.height}, another aspect ratio: take the motion of the video's own frames, or change its shape "

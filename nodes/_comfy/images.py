@@ -68,3 +68,9 @@ def like_latent(frames: Tensor, latent: dict) -> dict:
     """``[F, C, h, w]`` in the layout of ``latent``; what belonged to its frames one by one is left out."""
     kept = {key: value for key, value in latent.items() if key not in ("samples", "noise_mask", "batch_index")}
     return {**kept, "samples": frames if latent["samples"].dim() == 4 else frames.movedim(0, 1)[None]}
+
+
+def same_shape(size: tuple[int, int], cells: tuple[int, int]) -> bool:
+    """Whether some scale takes frames of this height and width to so many cells, each side to within one of them."""
+    sides = list(zip(size, cells, strict=True))
+    return max(side / (n + 1) for side, n in sides) < min(side / max(n - 1, 1e-9) for side, n in sides)
