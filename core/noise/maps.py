@@ -13,26 +13,31 @@ from ..motion.sampling import CERTAIN, inside, pixel_grid
 from .corners import read
 
 
-def composed_maps(motion: MotionField) -> Iterator[tuple[Tensor, Tensor]]:
+def composed_maps(
+    motion: MotionField, checked: Callable[[MotionField], MotionField] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
     """For each frame j: ``Phi_j [2, H, W]``, its pixels' points (x, y) in frame 0, and bool ``[H, W]``: known to be.
 
     ``Phi_j(x) = Phi_(j-1)(x + backward_j(x))`` (Warped Diffusion, section 3.3), one reading per frame, of the map's
     displacement, which also continues it beyond the border. `MotionField.between` follows every pixel along the fields
     instead and costs a reading for every pair of frames; the two differ by the curvature of the displacement, which
     is nothing for affine motion. Known: on the way all vectors were valid, and all points within the frame's area.
-    Raises ValueError without backward fields.
+    ``checked``: what a step, a motion of two frames, has to pass besides (`MotionField.checked`), asked when its turn
+    comes. Raises ValueError without backward fields.
     """
     if motion.backward is None:
         raise ValueError("this motion has forward fields only; .bidirectional() finds the backward ones")
     grid = pixel_grid(*motion.size, motion.device, motion.backward.dtype)
     moved, known = torch.zeros_like(grid), torch.ones(motion.size, dtype=torch.bool, device=motion.device)
     yield grid, known
-    for step, field in enumerate(motion.backward):
-        before = grid + field
-        moved = field + read(moved, before)
+    for step in range(motion.steps):
+        one = motion.sliced(step, step + 2)
+        one = one if checked is None else checked(one)
+        before = grid + one.backward[0]
+        moved = one.backward[0] + read(moved, before)
         known = inside(before, *motion.size, BORDER) & (read(known[None].to(grid.dtype), before)[0] > CERTAIN)
-        if motion.backward_valid is not None:
-            known = known & motion.backward_valid[step]
+        if one.backward_valid is not None:
+            known = known & one.backward_valid[0]
         yield grid + moved, known
 
 
