@@ -28,7 +28,7 @@ from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
 from aqueduct.scripts._train_densifier import DENSIFIER_RECIPES, run_densifier
-from aqueduct.scripts._train_emg import EMG_RECIPES, run_emg
+from aqueduct.scripts._train_emg import EMG_RECIPES, JOIN_RECIPES, run_emg, run_join
 from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
@@ -204,14 +204,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="shorten a run, for a trial")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1: two runs share two cores)")
     arguments = parser.parse_args()
-    if arguments.list or not arguments.names:
-        for name, recipe in (RECIPES | RESTORATION_RECIPES | EMG_RECIPES | DENSIFIER_RECIPES).items():
-            print(f"{name:24s} {recipe.about} ({recipe.settings.steps} steps)")
-        return
     families = (
         (RECIPES, run), (RESTORATION_RECIPES, run_restoration), (EMG_RECIPES, run_emg),
-        (DENSIFIER_RECIPES, run_densifier),
+        (DENSIFIER_RECIPES, run_densifier), (JOIN_RECIPES, run_join),
     )  # fmt: skip
+    if arguments.list or not arguments.names:
+        for name, recipe in (pair for of, _ in families for pair in of.items()):
+            print(f"{name:24s} {recipe.about} ({recipe.settings.steps} steps)")
+        return
     unknown = [name for name in arguments.names if not any(name in of for of, _ in families)]
     if unknown:
         parser.error(f"there is no run {', '.join(unknown)}; --list shows them")
