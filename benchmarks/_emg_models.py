@@ -1,0 +1,133 @@
+"""The models of `emg.py`, and how a clip is made with them; the settings of sampling are here and nowhere else."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aqueduct.core import checkpoints
+from aqueduct.core.bridges import sample_bridge, times
+from aqueduct.core.metrics.perceptual import RestorerFeatures
+from aqueduct.core.motion.carry import Carry
+from aqueduct.core.motion.densify.learned import learned
+from aqueduct.core.networks.video_unet import VideoMotionAdapter, start_from
+from aqueduct.scripts._pack import ROOT
+from aqueduct.scripts._train_emg import SIZES, autocast, video_bridge
+
+STEPS, SOLVER, SPACING = 20, "sde", "uniform"
+FRAMES, SIZE = 16, 64
+BATCH = 8
+BACKBONE, SHIPPED = "emg_backbone", "emg_adapter"
+EYES = "warped_diffusion_superres_gp"
+DENSIFIER = "densifier"
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Files are looked up by name in ``folders``, first come first served; networks are loaded when they are used.
+
+    ``untrained``: an adapter whose file is missing is a new one, to try the program out.
+    """
+
+    folders: tuple[Path, ...]
+    steps: int = STEPS
+    untrained: bool = False
+
+    def path(self, name: str) -> Path | None:
+        found = [folder / f"{name}.safetensors" for folder in self.folders]
+        return next((path for path in found if path.is_file()), None)
+
+    def digest(self, *names: str) -> str:
+        """Of the files' content: what was measured with others is measured again."""
+        paths = [self.path(name) for name in names]
+        content = b"".join(path.read_bytes() if path else b"-" for path in paths)
+        return hashlib.sha256(content + str(self.steps).encode()).hexdigest()[:12]
+
+    def load(self, name: str, part: str = "model"):
+        path = self.path(name)
+        if path is None:
+            where = ", ".join(map(str, self.folders))
+            raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
+        network, config = checkpoints.load(path, part)
+        return network.float(), config
+
+    def backbone(self):
+        return self.load(BACKBONE)[0]
+
+    def adapter(self, name: str):
+        if self.path(name) is None and self.untrained:
+            generator = torch.Generator().manual_seed(0)
+            new = start_from(VideoMotionAdapter(**SIZES), self.backbone(), generator)
+            return new.eval().requires_grad_(False)
+        return self.load(name, "adapter")[0]
+
+    def eyes(self) -> RestorerFeatures:
+        return RestorerFeatures(*self.load(EYES))
+
+    def densifier(self):
+        """The learned one, or None: it need not be there."""
+        if self.path(DENSIFIER) is None:
+            return None
+        config = checkpoints.read_config(self.path(DENSIFIER))
+        return learned(self.load(DENSIFIER, next(iter(config["parts"])))[0].flow)
+
+    def has(self, name: str) -> bool:
+        return self.untrained or self.path(name) is not None
+
+
+def folders(runs: Path | None) -> tuple[Path, ...]:
+    """Where to look: ``runs``, what `train_small.py` writes, and the models that ship."""
+    return tuple(folder for folder in (runs, ROOT / "runs", ROOT / "models") if folder is not None)
+
+
+@torch.no_grad()
+def animate(
+    models: Models, backbone, adapter, first: Tensor, way: Carry, seeds: Iterable[int], prior: Tensor | None = None
+) -> Tensor:
+    """``[b, F, 3, H, W]`` in 0..1 from ``first [b, 3, H, W]`` in 0..1 and its motion; one seed for each clip.
+
+    ``adapter`` None: the backbone by itself. ``prior [b, F, 3, H, W]``: what the bridge starts from; None: ``first`` at
+    rest, as the adapters were trained.
+    """
+    seeds = list(seeds)
+    made = []
+    for part in torch.arange(len(first)).split(BATCH):
+        chosen = slice(int(part[0]), int(part[-1]) + 1)
+        own = Carry(way.points[chosen], way.seen[chosen], way.onward[chosen])
+        starts = None if prior is None else prior[chosen]
+        made.append(_animate(models, backbone, adapter, first[chosen], own, seeds[chosen], starts))
+    return torch.cat(made)
+
+
+def _animate(models: Models, backbone, adapter, first, way, seeds, prior) -> Tensor:
+    video = video_bridge()
+    picture = 2 * first - 1
+    still = picture[:, :, None].expand(-1, -1, way.frames, -1, -1)
+    z_T = still.contiguous() if prior is None else 2 * prior.transpose(1, 2) - 1
+    network = autocast(controlled(backbone, adapter, first, way))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def noise(t: Tensor, t_next: Tensor) -> Tensor:
+        return torch.stack([torch.randn(z_T.shape[1:], generator=generator) for generator in generators])
+
+    moments = times(video.bridge, models.steps, SPACING)
+    denoiser = video.denoiser(network, z_T, picture, None)
+    clip = sample_bridge(denoiser, z_T, moments, video.bridge, SOLVER, noise_sampler=noise)
+    return (clip / 2 + 0.5).clamp(0, 1).transpose(1, 2)
+
+
+def controlled(backbone, adapter, first: Tensor, way: Carry):
+    """``(x, times, y) -> output`` of the backbone under its adapter; what does not depend on time is done once."""
+    if adapter is None:
+        return lambda x, t, y: backbone(x, t)
+    carried = adapter.carried(first, way)
+
+    def run(x: Tensor, t: Tensor, y) -> Tensor:
+        entering = F.pixel_unshuffle(x.transpose(1, 2).flatten(0, 1), backbone.fold)
+        return backbone(x, t, control=adapter(entering, t, carried))
+
+    return run
