@@ -28,7 +28,8 @@ from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
 from aqueduct.scripts._train_densifier import DENSIFIER_RECIPES, run_densifier
-from aqueduct.scripts._train_emg import EMG_RECIPES, JOIN_RECIPES, run_emg, run_join
+from aqueduct.scripts._train_emg import EMG_RECIPES, run_emg
+from aqueduct.scripts._train_join import JOIN_RECIPES, run_join
 from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
