@@ -329,6 +329,56 @@ def test_windows_of_a_long_motion(host):
     assert reattached(host.model, 0, 2, other) is host.model
 
 
+def test_an_aligned_host_takes_it(folder):
+    host, bridge = HOSTS["svd"](), run_one("AqueductBridge")
+    prior = run_one("AqueductReplicatePrior", latent={"samples": host.latent}, frames=host.frames)
+    plain, zero, moved = (
+        sample_bridge_graph(
+            run_one("AqueductSNRAlign", model=model, bridge=bridge),
+            bridge,
+            prior,
+            host.positive,
+            host.negative,
+            cfg=2.0,
+        )
+        for model in (host.model, on_host(host, "zero"), on_host(host))
+    )
+    assert torch.equal(zero, plain) and not torch.allclose(moved, plain, atol=1e-3)
+
+
+def test_published_sizes_are_those_of_svd(comfy):
+    """Residuals of MOFA-Video's adapter against the states they are added to, in ComfyUI's SVD; without weights."""
+    import comfy.ldm.modules.diffusionmodules.openaimodel as openai
+    import comfy.model_base
+    import comfy.ops
+    import comfy.supported_models
+
+    from aqueduct.core.released_mofa import MOFA
+    from aqueduct.nodes._comfy.backbones import BACKBONES
+
+    known = comfy.supported_models.SVD_img2vid
+    settings = known.unet_config | known.unet_extra_config | {
+        "image_size": 32, "out_channels": 4, "num_res_blocks": [2] * 4, "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0], "transformer_depth_output": [1] * 9 + [0] * 3,
+        "transformer_depth_middle": 1, "num_classes": "sequential", "use_spatial_transformer": True, "legacy": False,
+        "extra_ff_mix_layer": True, "use_spatial_context": True, "merge_strategy": "learned_with_images",
+        "merge_factor": 0.0, "video_kernel_size": [3, 1, 1], "disable_temporal_crossattention": False,
+    }  # fmt: skip
+    network = openai.UNetModel(**settings, operations=comfy.ops.disable_weight_init, device="meta")
+    adapter = checkpoints.build(MOFA.config, "adapter", device="meta")
+    svd = next(backbone for backbone in BACKBONES if backbone.host is comfy.model_base.SVD_img2vid)
+    assert svd.has(network) == svd.wants(adapter)
+    found = []
+    for block in (*network.input_blocks, network.middle_block):
+        block[-1].register_forward_hook(lambda module, inputs, out: found.append(tuple(out.shape)))
+    with torch.device("meta"):
+        x, t, context, y = torch.empty(2, 8, 9, 16), torch.empty(2), torch.empty(2, 1, 1024), torch.empty(2, 768)
+        network(x, t, context, y, num_video_frames=2)
+        carried = adapter.features(torch.empty(2, 3, 72, 128))
+        added = adapter(x, t, carried, context=context, added=y, frames=2)
+    assert [tuple(one.shape) for one in added] == found
+
+
 # --- files and mistakes -----------------------------------------------------------------------------------------------
 
 
