@@ -11,6 +11,7 @@ def extension():
 
     from . import (
         bridge,
+        chain,
         conditioning,
         guidance,
         image,
@@ -32,7 +33,7 @@ def extension():
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
-    motion = (*sources, motion_algebra, motion_use, motion_adapter, motion_preview, metrics)
+    motion = (*sources, motion_algebra, motion_use, motion_adapter, chain, motion_preview, metrics)
     modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, guidance, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):

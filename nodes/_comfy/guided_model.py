@@ -239,12 +239,17 @@ def rewindowed(model, start: int, stop: int):
 
 def guided_guider(guider, guidance: HostGuidance):
     """A copy of the GUIDER, of whatever class, on a guided clone of its MODEL."""
-    guided = copy.copy(guider)
-    guided.model_patcher = guided_model(guider.model_patcher, guidance)
+    return on_model(guider, guided_model(guider.model_patcher, guidance))
+
+
+def on_model(guider, model):
+    """A copy of the GUIDER, of whatever class, on another MODEL."""
+    own = copy.copy(guider)
+    own.model_patcher = model
     if guider.model_options is guider.model_patcher.model_options:
-        guided.model_options = guided.model_patcher.model_options
-    guided.original_conds = dict(guider.original_conds)
-    return guided
+        own.model_options = model.model_options
+    own.original_conds = dict(guider.original_conds)
+    return own
 
 
 def check_shape(motion: MotionField, layout: Layout) -> None:

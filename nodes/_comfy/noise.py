@@ -1,16 +1,18 @@
 """NOISE that follows a motion, in the shape of whatever LATENT it is asked to fill."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...core.motion import MotionField
+from ...core.motion.algebra import concatenated
+from ...core.motion.retime import retimed
 from ...core.noise.draws import derived_seed
 from ...core.noise.maps import latent_motion, latent_times, renewed
-from .images import motion_mask
+from .images import mask_frames, motion_mask
 
 # (channels, motion at the latent's size and frames, seed) -> [F, C, h, w]
 Frames = Callable[[int, MotionField, int], Tensor]
@@ -55,6 +57,7 @@ class MotionNoise:
     """NOISE: `make` gives the frames of one clip, along `motion` at the latent's own size and frames.
 
     ``share``: how much is renewed, 0..1, everywhere or where ``mask`` (at any size) says.
+    ``since``: the way from a frame before, in one step, if the noise is that frame's, gone on.
     """
 
     seed: int
@@ -63,6 +66,15 @@ class MotionNoise:
     renew: Frames
     share: float = 0.0
     mask: Tensor | None = None
+    since: MotionField | None = None
+
+    def windowed(self, start: int, stop: int) -> "MotionNoise":
+        """The same for frames ``start`` to ``stop - 1``, as a clip of their own: what was noise of frame 0 goes on."""
+        mask = self.mask
+        if mask is not None and len(mask_frames(mask)) > 1:
+            mask = mask[start:stop]
+        since = retimed(self.motion, [0, start]) if start else None
+        return replace(self, motion=self.motion.sliced(start, stop), mask=mask, since=since)
 
     def generate_noise(self, latent: dict) -> Tensor:
         """Noise like ``latent["samples"]``. Raises ValueError when the motion has another number of frames."""
@@ -77,11 +89,17 @@ class MotionNoise:
 
     def _clip(self, layout: Layout, motion: MotionField, compression: int, clip: int) -> Tensor:
         seed = derived_seed(self.seed, clip) if clip else self.seed
-        noise = self.make(layout.channels, motion, seed)
+        noise = self._along(self.make, layout, motion, seed)
         if not self.share:
             return noise
-        fresh = self.renew(layout.channels, motion, derived_seed(seed, RENEWAL))
+        fresh = self._along(self.renew, layout, motion, derived_seed(seed, RENEWAL))
         return renewed(noise, fresh, self._shares(layout, compression))
+
+    def _along(self, frames: Frames, layout: Layout, motion: MotionField, seed: int) -> Tensor:
+        if self.since is None:
+            return frames(layout.channels, motion, seed)
+        since = self.since.resized(layout.height, layout.width)
+        return frames(layout.channels, concatenated(since, motion), seed)[1:]
 
     def _shares(self, layout: Layout, compression: int) -> Tensor:
         if self.mask is None:
