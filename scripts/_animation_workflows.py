@@ -98,8 +98,8 @@ def animate_along_tracks(info: dict) -> Graph:
         "AqueductApplyMotionAdapter", (860, 480), model=loader["model"], adapter=adapter["adapter"], motion=motion[0],
         image=small[0],
     )  # fmt: skip
-    latent = g.add("VAEEncode", (400, 720), pixels=small[0], vae=loader["vae"])
-    prior = g.add("AqueductReplicatePrior", (400, 820), latent=latent[0], frames=WINDOW)
+    warped = g.add("AqueductAdvect", (860, 720), image=small[0], motion=motion[0])
+    prior = g.add("VAEEncode", (1220, 720), title="Start: the carried photo", pixels=warped["images"], vae=loader["vae"])
     guider, sampler, times = bridge_run(g, adapted[0], loader["bridge"], (1220, 60), 12)
     noise = g.add("RandomNoise", (1220, 640), noise_seed=1)
     sampled = g.add(
@@ -108,7 +108,6 @@ def animate_along_tracks(info: dict) -> Graph:
     )  # fmt: skip
     images = g.add("VAEDecode", (1580, 240), samples=sampled["output"], vae=loader["vae"])
     shown(g, images[0], "Video", (1940, 60), "animate")
-    warped = g.add("AqueductAdvect", (1580, 360), image=small[0], motion=motion[0])
     shown(g, warped["images"], "Pure warp", (1940, 540), "animate_warp")
     g.add("AqueductMotionPreview", (1580, 540), title="Arrows", motion=motion[0], images=images[0], style="arrows")
     return g
@@ -157,7 +156,7 @@ def long_clip_chain(info: dict) -> Graph:
     small = small_photo(g)
     loader = g.add("AqueductLoadBridgeModel", (40, 600), file=MODEL)
     adapter = g.add("AqueductLoadMotionAdapter", (40, 780), file=MODEL)
-    camera = g.add("AqueductCameraMotion", (400, 60), images=small[0], frames=100, pan_x=-0.1, zoom=1.15, roll=4.0)
+    camera = g.add("AqueductCameraMotion", (400, 60), image=small[0], frames=100, pan_x=-0.1, zoom=1.15, roll=4.0)
     adapted = g.add(
         "AqueductApplyMotionAdapter", (760, 60), model=loader["model"], adapter=adapter["adapter"], motion=camera[0],
         image=small[0],
@@ -166,7 +165,7 @@ def long_clip_chain(info: dict) -> Graph:
     noise = g.add("RandomNoise", (760, 860), noise_seed=1)
     chain = g.add(
         "AqueductEulerianChain", (1120, 60), image=small[0], motion=camera[0], guider=guider[0], sampler=sampler[0],
-        sigmas=times[0], noise=noise[0], vae=loader["vae"], window=WINDOW, overlap=4, structure="repeated",
+        sigmas=times[0], noise=noise[0], vae=loader["vae"], window=WINDOW, overlap=4, structure="carried",
     )  # fmt: skip
     shown(g, chain["images"], "Video", (1480, 60), "long_clip")
     warped = g.add("AqueductEulerianChain", (1120, 440), title="Pure warp, chained", image=small[0], motion=camera[0])
