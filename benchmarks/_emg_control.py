@@ -15,6 +15,7 @@ from aqueduct.core.motion.densify.motion import motion_from_tracks
 from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.motion.sampling import pixel_grid, sample
 from aqueduct.core.motion.tracks import Tracks
+from aqueduct.core.networks.sparse_to_dense import RADIUS
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.scripts._train_emg import small_pictures
 
@@ -23,7 +24,8 @@ SHORTEST, LONGEST = 6.0, 20.0  # pixels a track covers
 MARGIN = 4  # pixels: tracks stay so far inside
 PINS, CLEARANCE = 4, 8.0  # static points, so many pixels from what moves
 ENLARGED = 4  # times, before motion is estimated in the answer
-CLASSICAL = ("gaussian", "edge-aware")
+# The Gaussian default, 64 pixels, is for pictures of 512; at a side of 64 it would move everything with everything.
+CLASSICAL = {"gaussian": {"radius": SIZE * RADIUS}, "edge-aware": {}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,16 +119,17 @@ def measure_control(models: Models, store: Store, quick: bool) -> None:
     scenes = drawn_scenes(2 if quick else SCENES)
     part, digest = f"control of {len(scenes)} scenes", models.digest(BACKBONE, SHIPPED, DENSIFIER)
     backbone, adapter = models.backbone(), models.adapter(SHIPPED)
-    densifiers = {name: name for name in CLASSICAL} | {"learned": models.densifier()}
+    densifiers = {name: (name, given) for name, given in CLASSICAL.items()} | {"learned": (models.densifier(), {})}
     pictures = torch.stack([scene.picture for scene in scenes])
     seeds = range(SEED * 1000, SEED * 1000 + len(scenes))
-    for name, densifier in densifiers.items():
+    for name, (densifier, given) in densifiers.items():
         if densifier is None:
             print(f"control: no {DENSIFIER}.safetensors", flush=True)
             continue
 
-        def measured(densifier=densifier) -> dict:
-            way = joined(carry(motion_from_tracks(one.tracks, densifier, image=one.picture)) for one in scenes)
+        def measured(densifier=densifier, given=given) -> dict:
+            fields = [motion_from_tracks(one.tracks, densifier, image=one.picture, **given) for one in scenes]
+            way = joined(carry(motion) for motion in fields)
             clips = {
                 "adapter": animate(models, backbone, adapter, pictures, way, seeds),
                 "pure warp": way.stretched(pictures),

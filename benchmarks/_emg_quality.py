@@ -11,7 +11,7 @@ from torch import Tensor
 from aqueduct.core.guidance import Pairs, previous_frame
 from aqueduct.core.metrics.consistency import self_warping_error
 from aqueduct.core.metrics.frechet import frechet_distance
-from aqueduct.core.metrics.perceptual import clip_features, neighbour_similarity, perceptual_distance
+from aqueduct.core.metrics.perceptual import clip_features, feature_distance, neighbour_similarity
 from aqueduct.core.metrics.restoration import psnr
 from aqueduct.core.motion.carry import Carry, carry, direct_carry
 from aqueduct.core.motion.estimators import DisEstimator
@@ -92,25 +92,24 @@ class Judge:
 
     def __init__(self, scenes: Scenes, eyes):
         self.scenes, self.eyes = scenes, eyes
-        self.features = self._features(scenes.truth)
+        self.features = self.features_of(scenes.truth)
 
     def __call__(self, clips: Tensor) -> dict:
-        truth = self.scenes.truth
-        pairs = zip(clips, truth, self.scenes.pairs, strict=True)
-        rows = [self._one(clip, true, pair) for clip, true, pair in pairs]
+        rows, features = [], []
+        for clip, true, pair in zip(clips, self.scenes.truth, self.scenes.pairs, strict=True):
+            seen = self.eyes(clip)
+            rows.append({
+                "perceptual": feature_distance(seen, self.eyes(true))[1:].mean().item(),
+                "warping": 1e3 * self_warping_error(clip, pair).nanmean().item(),
+                "psnr": psnr(clip[1:], true[1:]).clamp(max=99).mean().item(),
+                "similarity": neighbour_similarity(seen[-1]),
+            })  # fmt: skip
+            features.append(clip_features(seen[-1]))
         scores = {key: [row[key] for row in rows] for key in rows[0]}
-        return scores | {"frechet": bootstrapped(self._features(clips), self.features)}
+        return scores | {"frechet": bootstrapped(torch.stack(features), self.features)}
 
-    def _one(self, clip: Tensor, true: Tensor, pair: Pairs) -> dict:
-        return {
-            "perceptual": perceptual_distance(clip[1:], true[1:], self.eyes).mean().item(),
-            "warping": 1e3 * self_warping_error(clip, pair).nanmean().item(),
-            "psnr": psnr(clip[1:], true[1:]).clamp(max=99).mean().item(),
-            "similarity": neighbour_similarity(clip, self.eyes),
-        }
-
-    def _features(self, clips: Tensor) -> Tensor:
-        return torch.stack([clip_features(clip, self.eyes) for clip in clips])
+    def features_of(self, clips: Tensor) -> Tensor:
+        return torch.stack([clip_features(self.eyes(clip)[-1]) for clip in clips])
 
 
 def bootstrapped(one: Tensor, other: Tensor) -> list[float]:
@@ -155,7 +154,7 @@ def measure_ablation(models: Models, store: Store, quick: bool) -> None:
     for name, (files, make) in rows.items():
         store.once(part, name, models.digest(EYES, *files), lambda make=make: judge(make()))
     other = Scenes(len(scenes.truth), OTHER_SEED)
-    apart = lambda: {"frechet": bootstrapped(judge._features(other.truth), judge.features)}  # noqa: E731
+    apart = lambda: {"frechet": bootstrapped(judge.features_of(other.truth), judge.features)}  # noqa: E731
     store.once(part, "other worlds", models.digest(EYES), apart)
 
 

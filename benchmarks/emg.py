@@ -15,6 +15,7 @@ videos come from the registry into the user's cache.
 import argparse
 import platform
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -64,6 +65,8 @@ def main() -> None:
             PARTS[name](models, store, options.quick)
     text = report(store.result)
     if options.quick:
+        with tempfile.TemporaryDirectory() as folder:
+            figure(store.result, Path(folder) / "emg.png")
         return print(text)
     store.save()
     (options.results / "emg.md").write_text(text)

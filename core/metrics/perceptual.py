@@ -67,30 +67,25 @@ def perceptual_distance(pictures: Tensor, truth: Tensor, features: Features) -> 
     if pictures.shape != truth.shape:
         raise ValueError(f"pictures and truth differ: {list(pictures.shape)} against {list(truth.shape)}")
     parts = zip(pictures.split(BATCH), truth.split(BATCH), strict=True)
-    return torch.cat([_distance(features(one), features(other)) for one, other in parts])
+    return torch.cat([feature_distance(features(one), features(other)) for one, other in parts])
 
 
-def pooled(pictures: Tensor, features: Features) -> Tensor:
-    """``[N, d]``: means over the pixels of the deepest level."""
-    return torch.cat([features(part)[-1].mean((2, 3)) for part in pictures.split(BATCH)])
-
-
-def clip_features(clip: Tensor, features: Features) -> Tensor:
-    """``[2 d]`` of ``clip [F, 3, H, W]`` in 0..1, for Frechet distances between sets of clips.
-
-    What the frames show on average, and how much of it, pixel by pixel, changes from frame to frame.
-    """
-    levels = torch.cat([features(part)[-1] for part in clip.split(BATCH)])
-    changes = levels.diff(dim=0).abs().mean((0, 2, 3))
-    return torch.cat([levels.mean((0, 2, 3)), changes])
-
-
-def neighbour_similarity(clip: Tensor, features: Features) -> float:
-    """Mean cosine similarity of the pooled features of neighbouring frames, which CLIP-Cons takes of CLIP's."""
-    seen = F.normalize(pooled(clip, features), dim=1)
-    return (seen[1:] * seen[:-1]).sum(1).mean().item()
-
-
-def _distance(one: list[Tensor], other: list[Tensor]) -> Tensor:
+def feature_distance(one: list[Tensor], other: list[Tensor]) -> Tensor:
+    """`perceptual_distance` of what has been seen already: features of pictures and of the truth."""
     apart = [F.normalize(u, dim=1) - F.normalize(v, dim=1) for u, v in zip(one, other, strict=True)]
     return sum(level.square().sum(1).mean((1, 2)) for level in apart)
+
+
+def clip_features(deepest: Tensor) -> Tensor:
+    """``[2 C]`` of a clip's deepest features ``[F, C, h, w]``, for Frechet distances between sets of clips.
+
+    What the frames show on average, and how much of it, place by place, changes from frame to frame.
+    """
+    changes = deepest.diff(dim=0).abs().mean((0, 2, 3))
+    return torch.cat([deepest.mean((0, 2, 3)), changes])
+
+
+def neighbour_similarity(deepest: Tensor) -> float:
+    """Mean cosine similarity of neighbouring frames' features ``[F, C, h, w]``, pooled; CLIP-Cons takes CLIP's."""
+    seen = F.normalize(deepest.mean((2, 3)), dim=1)
+    return (seen[1:] * seen[:-1]).sum(1).mean().item()
