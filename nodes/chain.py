@@ -51,11 +51,11 @@ class AqueductEulerianChain(io.ComfyNode):
                     "Where the first frame can still be seen, windows start from it instead of from what was made of "
                     "it, so that errors do not add up there"
                 )),
-                io.Combo.Input("structure", options=list(STRUCTURES), default="repeated", tooltip=(
-                    "What the sampling of a window starts from. repeated: its first frame, still (the shipped motion "
-                    "adapter is trained so). carried: its first frame moved along the motion (bridges without an "
-                    "adapter; hosts with denoise < 1). start kept: that, with the first frame left as it is by a noise "
-                    "mask (LTXV, Wan 2.2 5B)"
+                io.Combo.Input("structure", options=list(STRUCTURES), default="carried", tooltip=(
+                    "What the sampling of a window starts from. carried: its first frame moved along the motion (the "
+                    "shipped animation model; hosts with denoise < 1). repeated: its first frame, still (FrameBridge's "
+                    "models). start kept: as carried, with the first frame left as it is by a noise mask (LTXV, Wan "
+                    "2.2 5B)"
                 )),
             ],
             outputs=[io.Image.Output(display_name="images"), io.Mask.Output(display_name="seen")],

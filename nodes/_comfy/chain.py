@@ -43,7 +43,7 @@ def start_kept(window: Window, encode: Encode) -> dict:
 
 
 # name in the menu -> the LATENT that the sampling of a window starts from
-STRUCTURES = {"repeated": repeated, "carried": carried, "carried, start kept": start_kept}
+STRUCTURES = {"carried": carried, "repeated": repeated, "carried, start kept": start_kept}
 
 
 @dataclass(frozen=True, eq=False)
