@@ -15,7 +15,6 @@ from aqueduct.core.motion.densify.motion import motion_from_tracks
 from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.motion.sampling import pixel_grid, sample
 from aqueduct.core.motion.tracks import Tracks
-from aqueduct.core.networks.sparse_to_dense import RADIUS
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.scripts._train_emg import small_pictures
 
@@ -25,7 +24,7 @@ MARGIN = 4  # pixels: tracks stay so far inside
 PINS, CLEARANCE = 4, 8.0  # static points, so many pixels from what moves
 ENLARGED = 4  # times, before motion is estimated in the answer
 # The Gaussian default, 64 pixels, is for pictures of 512; at a side of 64 it would move everything with everything.
-CLASSICAL = {"gaussian": {"radius": SIZE * RADIUS}, "edge-aware": {}}
+CLASSICAL = {"gaussian": {"radius": 8.0}, "edge-aware": {}}
 
 
 @dataclass(frozen=True, eq=False)
