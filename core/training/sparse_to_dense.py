@@ -1,5 +1,6 @@
 """Training of networks that make a few vectors dense: hints as people draw them, from motion that is known exactly."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from .worlds import LayeredWorld
 
 MOST = 8  # tracks
 PINNED = 0.5  # share of the tracks after the first that lie on what does not move, or moves with the ground
+ALL = 0.5  # share of scenes in which someone aims at all objects, not at one
 RIM = 2  # pixels: nobody aims closer to an outline
 
 
@@ -27,28 +29,67 @@ class HintedScenes:
 
     All in pixels. ``flow [N, 2, H, W]`` is the motion that the hints were read from, for what they were read from: a
     layer that no hint lies on moves with the ground, as if painted on it, and the ground rests if it has no hint. So
-    there is one answer to the hints, and it is what someone means who draws nothing there.
+    there is one answer to the hints, and it is what someone means who draws nothing there. ``objects``, bool
+    ``[N, H, W]``: all of what a hint lies on, but the ground.
     """
 
     picture: Tensor
     hints: Tensor
     known: Tensor
     flow: Tensor
+    objects: Tensor
 
     @classmethod
     def draw(cls, worlds: Worlds, count: int, generator: torch.Generator) -> "HintedScenes":
         """The first frames of ``count`` worlds and their motion to the second."""
-        scenes = [cls._one(worlds.draw(generator), generator) for _ in range(count)]
+        return Scenes.draw(worlds, count, generator).hinted(range(count), generator)
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Scenes before anyone draws on them, stored small: hints are drawn anew each time.
+
+    ``picture`` uint8 ``[N, 3, H, W]``; ``layer`` uint8 ``[N, H, W]``, 0 the ground; ``flow`` and ``ground`` float16
+    ``[N, 2, H, W]``: the motion in pixels, and what it were if all went with the ground.
+    """
+
+    picture: Tensor
+    layer: Tensor
+    flow: Tensor
+    ground: Tensor
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    @classmethod
+    def draw(cls, worlds: Worlds, count: int, generator: torch.Generator) -> "Scenes":
+        """The first frames of ``count`` worlds and their motion to the second."""
+        scenes = [cls._one(worlds.draw(generator)) for _ in range(count)]
         return cls(*(torch.stack(parts) for parts in zip(*scenes, strict=True)))
 
     @staticmethod
-    def _one(world: LayeredWorld, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _one(world: LayeredWorld) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         top = world.visible(pixel_grid(world.height, world.width, dtype=torch.float64), 0)
-        flow, ground = world.flow(0, 1), replace(world, layers=world.layers[:1]).flow(0, 1)
-        hints, known = draw_hints(flow, top > 0, generator)
-        told = torch.bincount(top[known[0]], minlength=len(world.layers)) > 0
-        flow = torch.where(told[top], flow, ground * told[0])
-        return world.frame(0), hints, known, flow
+        picture = (world.frame(0) * 255).round().byte()
+        ground = replace(world, layers=world.layers[:1]).flow(0, 1)
+        return picture, top.byte(), world.flow(0, 1).half(), ground.half()
+
+    def hinted(self, which: Iterable[int], generator: torch.Generator, turned: bool = False) -> HintedScenes:
+        """The scenes ``which`` with new hints; ``turned``: each in one of the eight positions of a square."""
+        scenes = [self._hinted(int(n), generator, turned) for n in which]
+        return HintedScenes(*(torch.stack(parts) for parts in zip(*scenes, strict=True)))
+
+    def _hinted(self, n: int, generator: torch.Generator, turned: bool) -> tuple[Tensor, ...]:
+        picture, layer = self.picture[n] / 255, self.layer[n]
+        flow, ground = self.flow[n].float(), self.ground[n].float()
+        if turned:
+            mirror, flip, swap = (torch.rand(3, generator=generator) < 0.5).tolist()
+            picture, layer = (_turned(one, mirror, flip, swap) for one in (picture, layer))
+            flow, ground = (_turned_flow(one, mirror, flip, swap) for one in (flow, ground))
+        hints, known = draw_hints(flow, _aimed_at(layer, generator), generator)
+        told = torch.bincount(layer[known[0]], minlength=int(layer.max()) + 1) > 0
+        hinted = told[layer.long()]
+        return picture, hints, known, torch.where(hinted, flow, ground * told[0]), hinted & (layer > 0)
 
 
 def draw_hints(
@@ -82,6 +123,26 @@ def sparse_to_dense_loss(flow: Tensor, target: Tensor, softness: float = 0.1) ->
 def endpoint_error(flow: Tensor, target: Tensor) -> Tensor:
     """``[N]``: the mean distance in pixels between the vectors of two fields ``[N, 2, H, W]``."""
     return (flow - target).norm(dim=1).mean((1, 2))
+
+
+def _aimed_at(layer: Tensor, generator: torch.Generator) -> Tensor:
+    """bool ``[H, W]``: all objects, or as often one alone."""
+    seen = layer[layer > 0].unique()
+    if not len(seen) or torch.rand((), generator=generator) < ALL:
+        return layer > 0
+    return layer == seen[torch.randint(len(seen), (), generator=generator)]
+
+
+def _turned(x: Tensor, mirror: bool, flip: bool, swap: bool) -> Tensor:
+    """``[..., H, W]`` mirrored left to right, upside down, rows for columns."""
+    x = x.flip([-1] * mirror + [-2] * flip)
+    return x.mT if swap else x
+
+
+def _turned_flow(flow: Tensor, mirror: bool, flip: bool, swap: bool) -> Tensor:
+    """`_turned`, and the vectors ``[2, H, W]`` with the picture."""
+    flow = _turned(flow, mirror, flip, swap) * flow.new_tensor([1 - 2 * mirror, 1 - 2 * flip])[:, None, None]
+    return flow.flip(0) if swap else flow
 
 
 def _somewhere(mask: Tensor, count: int, generator: torch.Generator) -> Tensor:

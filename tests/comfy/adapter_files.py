@@ -57,7 +57,7 @@ def write_all(folder: Path) -> None:
         checkpoints.save({"adapter": network.zero()}, folder / f"{kind}-zero.safetensors", config, torch.float32)
     wider = {**UNET, "channels": 32, "features": [4, 6, 8]}
     write(folder, "wide.safetensors", "adapter", "VideoMotionAdapter", wider, 3)
-    arguments = {"channels": 8, "multipliers": [1, 2], "side": 16}
+    arguments = {"channels": 8, "wide": 8, "looks": 4, "side": 16}
     write(folder, "dense.safetensors", "densifier", "SparseToDense", arguments, 4)
 
 

@@ -14,7 +14,7 @@ from aqueduct.tests.unit.test_cmp import released, released_weights
 H, W = 45, 61
 PHOTO = torch.rand(1, H, W, 3, generator=torch.Generator().manual_seed(0))
 TEXT = "[[{'x': 20, 'y': 30}, {'x': 24, 'y': 28}, {'x': 26, 'y': 28}], [{'x': 50, 'y': 5}]]"
-ARGUMENTS = {"channels": 8, "multipliers": [1, 2], "head_channels": 8, "groups": 4, "side": 48}
+ARGUMENTS = {"channels": 8, "wide": 8, "looks": 4, "side": 48}
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,27 @@
-"""Hints on pixels, the small learned network around a formula, its training, and networks as densifiers."""
+"""Hints on pixels, vectors blended by shares, the small network that finds these, its training, and its use."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from aqueduct.core.motion.densify import learned, motion_from_tracks
-from aqueduct.core.motion.densify.gaussian import gaussian
+from aqueduct.core.motion.densify.blend import blended
 from aqueduct.core.motion.densify.hints import hint_map, resized_hints, scattered_hints
+from aqueduct.core.motion.sampling import pixel_grid
 from aqueduct.core.motion.tracks import Tracks
 from aqueduct.core.networks import SparseToDense
+from aqueduct.core.networks.sparse_to_dense import MOST
 from aqueduct.core.training.loop import LoopSettings, train
 from aqueduct.core.training.sparse_to_dense import (
     HintedScenes,
+    Scenes,
     draw_hints,
     endpoint_error,
     sparse_to_dense_loss,
 )
 from aqueduct.core.training.worlds import Blob, Layer, LayeredWorld, make_world
 
-SMALL = {"channels": 8, "multipliers": (1, 2), "head_channels": 8, "groups": 4, "side": 64}
+SMALL = {"channels": 8, "wide": 8, "looks": 4, "side": 64}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -71,26 +74,91 @@ def test_hints_stay_where_they_are_in_a_resized_picture():
     assert both[0][0, :, 0, 0].tolist() == [1.0, 1.0] and both[1].sum() == 1
 
 
+# --- blending ---------------------------------------------------------------------------------------------------------
+
+
+def similarity(turn: complex, shift: complex, points: torch.Tensor) -> torch.Tensor:
+    """``turn z + shift`` at ``points [2, ...]``."""
+    moved = turn * torch.complex(points[0], points[1]) + shift
+    return torch.stack([moved.real, moved.imag])
+
+
+def test_a_similarity_is_reproduced_whatever_the_shares():
+    points, size = torch.rand(5, 2, generator=seeded()) * 20, (12, 17)
+    vectors = similarity(0.05 - 0.1j, 1 - 2j, points.T).T
+    shares = torch.randn(5, *size, generator=seeded(1)).softmax(0)
+    expected = similarity(0.05 - 0.1j, 1 - 2j, pixel_grid(*size))
+    torch.testing.assert_close(blended(shares, points, vectors, 1e-3), expected, rtol=1e-4, atol=1e-4)
+    halves = blended(shares / 2, points, vectors, 1e-3)
+    torch.testing.assert_close(halves, expected / 2, rtol=1e-4, atol=1e-4)
+
+
+def test_points_closer_than_the_ridge_only_shift():
+    """Two points 2 apart that turn about (5, 5): their spread is 1, so a ridge of 1 damps the turn to half."""
+    points = torch.tensor([[4.0, 5.0], [6.0, 5.0]])
+    shares, vectors = torch.full((2, 11, 11), 0.5), similarity(0.2j, 0.2j * -(5 + 5j), points.T).T
+    expected = similarity(0.1j, 0.1j * -(5 + 5j), pixel_grid(11, 11))
+    torch.testing.assert_close(blended(shares, points, vectors, 1.0), expected)
+    assert blended(shares, points, vectors, 1e4).abs().max() < 1e-6
+    alone = blended(torch.ones(1, 3, 3), points[:1], vectors[:1], 1e-3)
+    torch.testing.assert_close(alone, vectors[0, :, None, None].expand(2, 3, 3))
+
+
+def test_what_has_no_share_rests():
+    points, vectors = torch.rand(2, 2), torch.ones(2, 2)
+    assert not blended(torch.zeros(2, 4, 5), points, vectors, 1.0).any()
+    assert torch.equal(blended(torch.zeros(0, 4, 5), points[:0], vectors[:0], 1.0), torch.zeros(2, 4, 5))
+
+
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 53), (1, 1), (3, 200)])
-def test_an_untrained_network_is_its_formula(size):
+def test_an_untrained_network_shares_by_distance(size):
+    """One hint among rest: 1 / (1 + e^(-3 + d^2 / 2r^2)) of its vector, r a sixteenth of the longer side."""
     height, width = size
-    network = SparseToDense(**SMALL).initialise(seeded())
-    hints, known = told(2, height, width, (0, 0, 0, 5.0, -2.0), (0, height - 1, width - 1, 0.0, 1.0))
+    network = SparseToDense(**{**SMALL, "side": 200}).initialise(seeded())
+    hints, known = told(2, height, width, (0, 0, 0, 5.0, -2.0))
     flow = network.flow(torch.rand(2, 3, *size, generator=seeded()), hints, known)
-    points, vectors = scattered_hints(hints[0], known[0])
-    assert torch.equal(flow[0], gaussian(points, vectors, size, radius=max(size) / 8))
+    squares = pixel_grid(height, width).square().sum(0)
+    share = 1 / (1 + torch.exp(-3 + squares / (2 * (max(size) / 16) ** 2)))
+    torch.testing.assert_close(flow[0], share * torch.tensor([5.0, -2.0])[:, None, None], rtol=1e-4, atol=1e-5)
     assert not flow[1].any()
 
 
 @torch.no_grad()
 def test_a_network_of_the_shipped_size():
     network = SparseToDense().initialise(seeded())
-    assert sum(parameter.numel() for parameter in network.parameters()) < 500_000
-    hints, known = told(1, 40, 300, (0, 20, 100, 5.0, -2.0))
-    assert network.flow(torch.rand(1, 3, 40, 300), hints, known).shape == (1, 2, 40, 300)
+    assert sum(parameter.numel() for parameter in network.parameters()) < 300_000
+    hints, known = told(1, 40, 300, (0, 20, 100, 5.0, -2.0), (0, 30, 250, 1.0, 3.0))
+    flow = network.flow(torch.rand(1, 3, 40, 300), hints, known)
+    assert flow.shape == (1, 2, 40, 300)
+    for (row, column), vector in (((20, 100), (5.0, -2.0)), ((30, 250), (1.0, 3.0))):
+        torch.testing.assert_close(flow[0, :, row, column], torch.tensor(vector), rtol=0.1, atol=0.1)
+
+
+def test_features_split_what_distance_would_not():
+    """A red and a blue half, one hint on each, far from the edge between them: by hand, redness is the one look.
+
+    The faster hint seeks it, the slower avoids it: silu(1) = 0.73 and silu(0.5) = 0.31, so 60 of them less 30 is 14
+    and -11. Of the picture, silu(1) and silu(-1) = -0.27, so the shares change at the edge, to less than 1 %.
+    """
+    network = SparseToDense(**{**SMALL, "looks": 1}).initialise(seeded()).requires_grad_(False)
+    for parameter in (*network.looks.parameters(), *network.sought.parameters()):
+        parameter.zero_()
+    first, last = network.looks.first, network.looks.out
+    for corner in range(4):  # unfolded channels are (colour, row, column)
+        first.weight[corner, corner, 1, 1] = 1
+        last.weight[corner, corner, 1, 1] = 1
+    network.sought.maps.weight[0, -1, 1, 1] = 1  # the last map is the speed, and residual blocks let it pass
+    network.sought.out.weight[0, 0], network.sought.out.bias[0] = 60, -30
+    network.scales[0], network.rest[0] = 3, -100  # near and far alike, and no rest
+    picture = torch.zeros(1, 3, 32, 32)
+    picture[:, 0, :, :20], picture[:, 2, :, 20:] = 1, 1
+    hints, known = told(1, 32, 32, (0, 16, 4, 2.0, 0.0), (0, 16, 24, 0.0, 1.0))
+    points, vectors = scattered_hints(hints[0], known[0])
+    shares = network(picture, [points], [vectors / 2])[0]
+    assert shares[0, :, :20].min() > 0.99 and shares[1, :, 20:].min() > 0.99
 
 
 def test_motion_is_as_long_as_the_hints():
@@ -98,8 +166,7 @@ def test_motion_is_as_long_as_the_hints():
     network, picture = lively(), torch.rand(3, 3, 30, 46, generator=seeded())
     hints, known = told(3, 30, 46, (0, 4, 5, 3.0, 1.0), (0, 20, 40, 0.0, 0.0), (1, 9, 9, 0.0, 0.0))
     flow = network.flow(picture, hints, known)
-    formula = SparseToDense(**SMALL).initialise(seeded()).flow(picture, hints, known)
-    assert (flow - formula)[0].abs().mean() > 0.05 and not flow[1:].any()
+    assert flow[0].abs().mean() > 0.05 and not flow[1:].any()
     torch.testing.assert_close(network.flow(picture, 2 * hints, known), 2 * flow, rtol=1e-4, atol=1e-5)
 
 
@@ -110,25 +177,43 @@ def test_the_picture_counts():
 
 
 def test_odd_sizes_are_filled_up_at_the_far_edges():
-    """As if the last row and column went on, without hints in what is added."""
-    network, step = lively(), 4
-    assert network.step == step
-    hints, known = told(1, 30, 45, (0, 29, 44, 3.0, 1.0), (0, 0, 0, -1.0, 1.0))
-    given = (torch.rand(1, 3, 30, 45, generator=seeded()), hints, known, torch.rand(1, 4, 30, 45, generator=seeded(1)))
-    rows, columns = torch.arange(32).clamp(max=29), torch.arange(48).clamp(max=44)
-    picture, fields = (x[:, :, rows][..., columns] for x in (given[0], given[3]))
-    whole = network(picture, F.pad(hints, (0, 3, 0, 2)), F.pad(known, (0, 3, 0, 2)), fields)
-    torch.testing.assert_close(network(*given), whole[..., :30, :45])
+    """As if the last row and column went on, without hints in what is added; distances are in shares of 48."""
+    network = lively(side=200)
+    hints, known = told(1, 30, 48, (0, 29, 44, 3.0, 1.0), (0, 0, 0, -1.0, 1.0))
+    picture = torch.rand(1, 3, 30, 48, generator=seeded())
+    rows = torch.arange(32).clamp(max=29)
+    filled = network.flow(picture[:, :, rows], F.pad(hints, (0, 0, 0, 2)), F.pad(known, (0, 0, 0, 2)))
+    torch.testing.assert_close(network.flow(picture, hints, known), filled[:, :, :30], rtol=1e-4, atol=1e-5)
 
 
 def test_large_pictures_are_worked_on_small():
-    """Twice the size is twice the motion; the formula itself is made at full size, so only nearly."""
+    """Twice the picture and the hints, twice the motion: exactly, for both are the same inside."""
     network = lively(side=48)
-    picture = F.interpolate(torch.rand(1, 3, 6, 6, generator=seeded()), (48, 48), mode="bilinear")
-    flow = network.flow(picture, *told(1, 48, 48, (0, 20, 30, 3.0, -1.0)))
-    large = network.flow(F.interpolate(picture, (96, 96), mode="bilinear"), *told(1, 96, 96, (0, 40, 60, 6.0, -2.0)))
-    expected = F.interpolate(2 * flow, (96, 96), mode="bilinear")
-    assert (large - expected).abs().mean() < 0.15 * expected.abs().mean()
+    picture = F.interpolate(torch.rand(1, 3, 6, 6, generator=seeded()), (96, 96), mode="bilinear")
+    small = F.interpolate(picture, (48, 48), mode="bilinear", antialias=True)
+    flow = network.flow(small, *told(1, 48, 48, (0, 20, 30, 3.0, -1.0)))
+    large = network.flow(picture, *told(1, 96, 96, (0, 40, 60, 6.0, -2.0)))
+    torch.testing.assert_close(large, F.interpolate(2 * flow, (96, 96), mode="bilinear"), rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_do_not_meet_in_a_batch():
+    """Each as if alone, though they have unlike numbers of hints; the order of hints is theirs on the pixels."""
+    network, picture = lively(), torch.rand(3, 3, 24, 32, generator=seeded())
+    hints, known = told(3, 24, 32, (0, 4, 5, 3.0, 1.0), (0, 20, 30, 0.0, 0.0), (2, 9, 9, 1.0, -2.0))
+    flow = network.flow(picture, hints, known)
+    for n in range(3):
+        alone = network.flow(picture[n : n + 1], hints[n : n + 1], known[n : n + 1])
+        torch.testing.assert_close(flow[n : n + 1], alone, rtol=1e-4, atol=1e-5)
+    both = network.flow(picture[:1], *told(1, 24, 32, (0, 4, 5, 3.0, 1.0)))
+    assert (both - flow[:1]).abs().max() > 1e-2  # a pin is heard
+
+
+def test_many_hints_are_thinned():
+    known = torch.rand(1, 1, 48, 48, generator=seeded()) < 0.2
+    assert known.sum() > MOST
+    hints = 2.0 * known.expand(1, 2, -1, -1)
+    flow = SparseToDense(**SMALL).initialise(seeded()).flow(torch.rand(1, 3, 48, 48), hints, known)
+    assert flow.shape == (1, 2, 48, 48) and (flow - 2).abs().max() < 0.3
 
 
 @pytest.mark.parametrize(
@@ -228,19 +313,37 @@ def test_what_has_no_hint_goes_with_the_ground():
     for index in (1, 2):
         top[(x - places[index][0]) ** 2 + (y - 20) ** 2 < 36] = index
     seen = set()
-    for seed in range(20):
+    for seed in range(40):
         scenes = HintedScenes.draw(Always(world), 1, seeded(seed))
         told = set(top[scenes.known[0, 0]].tolist())
         ground = velocities[0] if 0 in told else torch.zeros(2)
         means = torch.stack([velocities[index] if index in told else ground for index in range(3)])
-        torch.testing.assert_close(scenes.flow[0], means[top].movedim(-1, 0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(scenes.flow[0], means[top].movedim(-1, 0), rtol=1e-3, atol=1e-3)
         assert torch.equal(scenes.hints, (velocities[top].movedim(-1, 0) * scenes.known[0])[None])
+        assert set(top[scenes.objects[0]].tolist()) == told - {0}
         seen.add(tuple(sorted(told)))
     assert {(1,), (2,), (0, 1), (0, 1, 2)} <= seen
 
 
-def test_training_beats_the_formula():
-    """On three scenes it learns by heart: every layer that the loss reaches moves."""
+def test_turned_scenes_move_as_they_look():
+    """A square that moves right by 3, in all eight positions: its hint points where the square is going."""
+    picture, layer = torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.zeros(1, 16, 16, dtype=torch.uint8)
+    layer[0, 6:10, 2:6], flow = 1, torch.zeros(1, 2, 16, 16).half()
+    picture[0, :, 6:10, 2:6], picture[0, :, 6:10, 5:9] = 255, 128  # dimmer where it will be
+    flow[0, 0] = 3.0 * layer[0]
+    scenes, generator, seen = Scenes(picture, layer, flow, torch.zeros_like(flow)), seeded(), set()
+    grid = pixel_grid(16, 16)
+    for _ in range(60):
+        one = scenes.hinted([0], generator, turned=True)
+        bright, dim = (grid[:, one.picture[0, 0] == value].mean(1) for value in (1, torch.tensor(128) / 255))
+        vector = one.flow[0][:, one.objects[0]].mean(1)
+        assert vector.norm() == 3 and F.cosine_similarity(dim - bright, vector, dim=0) > 0.999
+        seen.add(tuple(vector.tolist()))
+    assert seen == {(3, 0), (-3, 0), (0, 3), (0, -3)}
+
+
+def test_training_learns_by_heart():
+    """Three scenes: every layer that the loss reaches moves."""
     scenes = HintedScenes.draw(Worlds(), 3, seeded(4))
     assert scenes.picture.shape == (3, 3, 48, 48) and scenes.flow.shape == scenes.hints.shape == (3, 2, 48, 48)
     torch.testing.assert_close(scenes.hints, scenes.flow * scenes.known)
@@ -253,7 +356,7 @@ def test_training_beats_the_formula():
         return sparse_to_dense_loss(network.flow(scenes.picture, scenes.hints, scenes.known), scenes.flow)
 
     before = errors().item()
-    train(network.parameters(), loss, LoopSettings(steps=60, learning_rate=1e-2, warmup=5), seeded())
+    train(network.parameters(), loss, LoopSettings(steps=40, learning_rate=1e-2, warmup=5), seeded())
     assert errors().item() < 0.6 * before
 
 
