@@ -280,8 +280,16 @@ def test_an_interrupt_leaves_everything_usable(backbone):
 
     from aqueduct.nodes._comfy.adapters import RUN_KEY
 
-    model, seen = on_own(backbone), []
+    model, seen, options = on_own(backbone), [], []
     expected = sample_own(backbone, model)
+
+    def watch(executor, guider, sigmas, extra_args, *others):
+        options.append(extra_args["model_options"]["transformer_options"])
+        assert RUN_KEY in options[-1]
+        return executor(guider, sigmas, extra_args, *others)
+
+    watched = model.clone()
+    watched.add_wrapper_with_key("sampler_sample", "watch", watch)
     attachment = next(iter(model.wrappers["diffusion_model"].values()))[0]
 
     def stop(module, inputs, out):
@@ -290,10 +298,10 @@ def test_an_interrupt_leaves_everything_usable(backbone):
 
     remove = attachment.adapter.network.branch.register_forward_hook(stop).remove
     with pytest.raises(mm.InterruptProcessingException):
-        sample_own(backbone, model)
+        sample_own(backbone, watched)
     remove()
     mm.interrupt_current_processing(False)
-    assert len(seen) == 2 and RUN_KEY not in model.model_options["transformer_options"]
+    assert len(seen) == 2 and RUN_KEY not in options[0]
     assert torch.equal(sample_own(backbone, model), expected)
 
 
