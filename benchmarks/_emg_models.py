@@ -24,6 +24,8 @@ BATCH = 8
 BACKBONE, SHIPPED = "emg_backbone", "emg_adapter"
 EYES = "warped_diffusion_superres_gp"
 DENSIFIER = "densifier"
+# What ships is one file of several parts; while there is none, the files of the trainings stand for it.
+NAMES = {SHIPPED: ("animate_photos", SHIPPED), BACKBONE: (BACKBONE, "animate_photos")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class Models:
     untrained: bool = False
 
     def path(self, name: str) -> Path | None:
-        found = [folder / f"{name}.safetensors" for folder in self.folders]
+        names = NAMES.get(name, (name,))
+        found = [folder / f"{own}.safetensors" for own in names for folder in self.folders]
         return next((path for path in found if path.is_file()), None)
 
     def digest(self, *names: str) -> str:
