@@ -112,7 +112,8 @@ def retracked(clip: Tensor, starts: Tensor, estimate) -> Tensor:
 
 
 def measure_control(models: Models, store: Store, quick: bool) -> None:
-    """Endpoint errors for every densifier, of the adapter and of the pure warp; and what zero tracks give."""
+    """Endpoint errors for every densifier, of the adapter as it ships (from the carried picture) and of what it is
+    measured against; and what zero tracks give."""
     if not models.has(SHIPPED):
         return print(f"control: no {SHIPPED}.safetensors", flush=True)
     scenes = drawn_scenes(2 if quick else SCENES)
@@ -129,9 +130,12 @@ def measure_control(models: Models, store: Store, quick: bool) -> None:
         def measured(densifier=densifier, given=given) -> dict:
             fields = [motion_from_tracks(one.tracks, densifier, image=one.picture, **given) for one in scenes]
             way = joined(carry(motion) for motion in fields)
+            carried = way.stretched(pictures)
             clips = {
-                "adapter": animate(models, backbone, adapter, pictures, way, seeds),
-                "pure warp": way.stretched(pictures),
+                "adapter": animate(models, backbone, adapter, pictures, way, seeds, carried),
+                "adapter, from the repeated picture": animate(models, backbone, adapter, pictures, way, seeds),
+                "carried picture, no adapter": animate(models, backbone, None, pictures, way, seeds, carried),
+                "pure warp": carried,
             }
             return {made: endpoints(clip, scenes) for made, clip in clips.items()}
 

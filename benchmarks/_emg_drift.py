@@ -78,15 +78,16 @@ def pure_lagrangian(models: Models, scene: LongScene, seed: int) -> Tensor:
     return lagrangian(scene.truth, DisEstimator(threads=1)).stretched(scene.truth[:1])[0]
 
 
-def chained(file: str | None, anchor: bool) -> Way:
-    """Windows along the adjacent fields. ``file`` None: the backbone, from the carried picture as its prior."""
+def chained(file: str | None, anchor: bool, carried: bool = False) -> Way:
+    """Windows along the adjacent fields. ``file`` None: no adapter. ``carried``: from the carried picture, else from
+    the window's first frame, repeated."""
 
     def make(models: Models, scene: LongScene, seed: int) -> Tensor:
         backbone = models.backbone()
         adapter = None if file is None else models.adapter(file)
 
         def generate(window: Window) -> Tensor:
-            prior = window.prior[None] if adapter is None else None
+            prior = window.prior[None] if carried else None
             own = [1000 * seed + window.index]
             return animate(models, backbone, adapter, window.first[None], carry(window.motion), own, prior)[0]
 
@@ -121,8 +122,9 @@ WAYS: dict[str, tuple[tuple[str, ...], Way]] = {
     "Eulerian, no mask": (("emg_eulerian",), chained("emg_eulerian", anchor=False)),
     "BGC without anchoring": (("emg_bgc",), chained("emg_bgc", anchor=False)),
     "Eulerian + BGC": (("emg_bgc",), chained("emg_bgc", anchor=True)),
-    "shipped adapter": ((SHIPPED,), chained(SHIPPED, anchor=True)),
-    "bridge from the carried picture": ((), chained(None, anchor=True)),
+    "shipped adapter, carried": ((SHIPPED,), chained(SHIPPED, anchor=True, carried=True)),
+    "shipped adapter, carried, without anchoring": ((SHIPPED,), chained(SHIPPED, anchor=False, carried=True)),
+    "bridge from the carried picture": ((), chained(None, anchor=True, carried=True)),
 }
 
 

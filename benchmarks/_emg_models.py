@@ -21,11 +21,11 @@ from aqueduct.scripts._train_emg import SIZES, autocast, video_bridge
 STEPS, SOLVER, SPACING = 20, "sde", "uniform"
 FRAMES, SIZE = 16, 64
 BATCH = 8
-BACKBONE, SHIPPED = "emg_backbone", "emg_adapter"
+BACKBONE, SHIPPED = "emg_backbone", "emg_adapter_on"
 EYES = "warped_diffusion_superres_gp"
 DENSIFIER = "densifier"
-# What ships is one file of several parts; while there is none, the files of the trainings stand for it.
-NAMES = {SHIPPED: ("animate_photos", SHIPPED), BACKBONE: (BACKBONE, "animate_photos")}
+# What ships is one file of several parts, which stands for the files of their trainings.
+NAMES = {name: (name, "animate_photos") for name in (BACKBONE, SHIPPED, DENSIFIER)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,7 @@ class Models:
         """The learned one, or None: it need not be there."""
         if self.path(DENSIFIER) is None:
             return None
-        config = checkpoints.read_config(self.path(DENSIFIER))
-        return learned(self.load(DENSIFIER, next(iter(config["parts"])))[0].flow)
+        return learned(self.load(DENSIFIER, "densifier")[0].flow)
 
     def has(self, name: str) -> bool:
         return self.untrained or self.path(name) is not None
@@ -94,7 +93,7 @@ def animate(
     """``[b, F, 3, H, W]`` in 0..1 from ``first [b, 3, H, W]`` in 0..1 and its motion; one seed for each clip.
 
     ``adapter`` None: the backbone by itself. ``prior [b, F, 3, H, W]``: what the bridge starts from; None: ``first`` at
-    rest, as the adapters were trained.
+    rest, as the adapters of Table 3 were trained.
     """
     seeds = list(seeds)
     made = []

@@ -30,7 +30,7 @@ VARIANTS = {
     "Eulerian, no mask": ("emg_eulerian", "chain"),
     "Eulerian, forward-only mask": ("emg_forward_only", "chain"),
     "Eulerian, BGC": ("emg_bgc", "chain"),
-    "shipped adapter (trained on exact motion)": (SHIPPED, "chain"),
+    "shipped adapter, from the repeated picture": (SHIPPED, "chain"),
 }
 
 
@@ -151,6 +151,10 @@ def measure_ablation(models: Models, store: Store, quick: bool) -> None:
     for name, (file, form) in VARIANTS.items():
         if models.has(file):
             rows[name] = ((BACKBONE, file), lambda f=file, w=form: generated(models.adapter(f), ways[w]()))
+    if models.has(SHIPPED):
+        rows["shipped adapter, from the carried picture"] = (
+            (BACKBONE, SHIPPED), lambda: generated(models.adapter(SHIPPED), chain(), chain().stretched(scenes.first))
+        )  # fmt: skip
     for name, (files, make) in rows.items():
         store.once(part, name, models.digest(EYES, *files), lambda make=make: judge(make()))
     other = Scenes(len(scenes.truth), OTHER_SEED)
