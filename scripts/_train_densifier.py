@@ -21,7 +21,7 @@ from aqueduct.core.motion.densify.hints import scattered_hints
 from aqueduct.core.networks import SparseToDense
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 from aqueduct.core.training.motion_clips import PhotoWorlds
-from aqueduct.core.training.sparse_to_dense import HintedScenes, Scenes, sparse_to_dense_loss
+from aqueduct.core.training.sparse_to_dense import HintedScenes, Scenes, belonging_loss, sparse_to_dense_loss
 from aqueduct.scripts._train_restoration import training_pictures
 
 SCENES = {64: 2500, 96: 1000}  # side in pixels -> scenes, made once; their hints are drawn anew each time
@@ -41,7 +41,7 @@ class DensifierRecipe:
     data_seed: int = 41
 
 
-_SETTINGS = LoopSettings(steps=2000, learning_rate=3e-3, warmup=50)
+_SETTINGS = LoopSettings(steps=2400, learning_rate=3e-3, warmup=30)
 DENSIFIER_RECIPES = {"densifier": DensifierRecipe("tracks to dense motion", _SETTINGS)}
 
 
@@ -74,7 +74,7 @@ def describe(recipe: DensifierRecipe) -> dict:
             "scenes": SCENES, "seed": recipe.seed, "data_seed": recipe.data_seed, "batch": BATCHES,
             "steps": recipe.settings.steps,
             "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, no EMA",
-            "loss": "endpoint error, squared below 0.1 pixel",
+            "loss": "endpoint error, squared below 0.1 pixel, and cross-entropy of what goes with which hint",
         },
     }  # fmt: skip
 
@@ -90,7 +90,8 @@ def run_densifier(name: str, recipe: DensifierRecipe, folder: Path) -> None:
         side = list(BATCHES)[int(torch.randint(len(BATCHES), (), generator=generator))]
         chosen = torch.randint(len(pools[side]), (BATCHES[side],), generator=generator)
         scenes = pools[side].hinted(chosen, generator, turned=True)
-        return sparse_to_dense_loss(network.flow(scenes.picture, scenes.hints, scenes.known), scenes.flow)
+        flow, shares = network.shared(scenes.picture, scenes.hints, scenes.known)
+        return sparse_to_dense_loss(flow, scenes.flow) + belonging_loss(shares, scenes.layer, scenes.known)
 
     def report(step: int, progress: Progress) -> None:
         if step % 100 == 0 or step + 1 == recipe.settings.steps:

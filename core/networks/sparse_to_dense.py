@@ -16,8 +16,8 @@ from ..motion.densify.hints import check_hints, resized_hints, scattered_hints
 from ..motion.densify.scattered import merged
 from ..motion.sampling import pixel_grid
 
-REACH, RIDGE = 1 / 16, 1 / 10  # shares of the longer side, before training
-REST = -3.0  # how likely rest is beside a hint, before training: a hint keeps 95 % of itself
+REACH, RIDGE = 1 / 8, 1 / 10  # shares of the longer side, before training
+REST = -1.0  # how likely rest is beside a hint, before training: a hint keeps 73 % of itself
 SPOTS = (0.03, 0.12)  # standard deviations of the spots that mark hints, shares of the longer side
 ALIKE = 0.25  # of the longest hint: vectors closer than this may be one object's, which turns
 MOST = 64  # hints; more are averaged over a grid
@@ -151,6 +151,10 @@ class SparseToDense(nn.Module):
         hint of each picture: hints twice as long make motion twice as long. Where all hints rest, or there is none,
         everything does. More than 64 hints are averaged over the cells of a grid (`merged`).
         """
+        return self.shared(picture, hints, known)[0]
+
+    def shared(self, picture: Tensor, hints: Tensor, known: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`flow`, and the shares of each picture's hints at the size that it is worked on; see `forward`."""
         check_hints(picture, hints, known)
         size = picture.shape[-2:]
         reduction = max(1.0, max(size) / self.side)
@@ -161,7 +165,7 @@ class SparseToDense(nn.Module):
         shares = self(_resized(picture, small), points, [one / unit for one, unit in zip(vectors, units, strict=True)])
         ridge = self.scales[1].exp().to(picture) * max(small)
         fields = [blended(*one, ridge) for one in zip(shares, points, vectors, strict=True)]
-        return _resized_flow(torch.stack(fields), size)
+        return _resized_flow(torch.stack(fields), size), shares
 
 
 def few(points: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Training of networks that make a few vectors dense: hints as people draw them, from motion that is known exactly."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from .worlds import LayeredWorld
 MOST = 8  # tracks
 PINNED = 0.5  # share of the tracks after the first that lie on what does not move, or moves with the ground
 ALL = 0.5  # share of scenes in which someone aims at all objects, not at one
+LEAST = 1e-4  # share: less is as wrong as that
 RIM = 2  # pixels: nobody aims closer to an outline
 
 
@@ -29,15 +30,20 @@ class HintedScenes:
 
     All in pixels. ``flow [N, 2, H, W]`` is the motion that the hints were read from, for what they were read from: a
     layer that no hint lies on moves with the ground, as if painted on it, and the ground rests if it has no hint. So
-    there is one answer to the hints, and it is what someone means who draws nothing there. ``objects``, bool
-    ``[N, H, W]``: all of what a hint lies on, but the ground.
+    there is one answer to the hints, and it is what someone means who draws nothing there. ``layer [N, H, W]``, int64:
+    what each pixel goes with, a hinted object (above 0), the hinted ground (0), or nothing, it rests (-1).
     """
 
     picture: Tensor
     hints: Tensor
     known: Tensor
     flow: Tensor
-    objects: Tensor
+    layer: Tensor
+
+    @property
+    def objects(self) -> Tensor:
+        """bool ``[N, H, W]``: all of what a hint lies on, but the ground."""
+        return self.layer > 0
 
     @classmethod
     def draw(cls, worlds: Worlds, count: int, generator: torch.Generator) -> "HintedScenes":
@@ -89,7 +95,8 @@ class Scenes:
         hints, known = draw_hints(flow, _aimed_at(layer, generator), generator)
         told = torch.bincount(layer[known[0]], minlength=int(layer.max()) + 1) > 0
         hinted = told[layer.long()]
-        return picture, hints, known, torch.where(hinted, flow, ground * told[0]), hinted & (layer > 0)
+        goes_with = torch.where(hinted, layer.long(), int(told[0]) - 1)
+        return picture, hints, known, torch.where(hinted, flow, ground * told[0]), goes_with
 
 
 def draw_hints(
@@ -118,6 +125,20 @@ def sparse_to_dense_loss(flow: Tensor, target: Tensor, softness: float = 0.1) ->
     Its minimum is the median of what may be: where an outline is unclear, one side's motion and not half of both.
     """
     return ((flow - target).square().sum(1) + softness**2).sqrt().mean() - softness
+
+
+def belonging_loss(shares: Sequence[Tensor], layer: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy of each picture's ``shares [K, H, W]`` of its K hints, in the order of the pixels they lie on.
+
+    The hints on what a pixel goes with, ``layer [N, H, W]`` as in `HintedScenes`, ought to have it all between them, or
+    what rests. It teaches also where little moves, and as much of slow objects as of fast ones.
+    """
+    total = layer.new_zeros((), dtype=torch.float32)
+    for share, goes_with, there in zip(shares, layer, known, strict=True):
+        right = (share * (goes_with[there[0]][:, None, None] == goes_with)).sum(0)
+        right = torch.where(goes_with < 0, 1 - share.sum(0), right)
+        total = total - right.clamp(min=LEAST).log().mean()
+    return total / len(shares)
 
 
 def endpoint_error(flow: Tensor, target: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from aqueduct.core.training.loop import LoopSettings, train
 from aqueduct.core.training.sparse_to_dense import (
     HintedScenes,
     Scenes,
+    belonging_loss,
     draw_hints,
     endpoint_error,
     sparse_to_dense_loss,
@@ -115,13 +116,13 @@ def test_what_has_no_share_rests():
 
 @pytest.mark.parametrize("size", [(64, 64), (37, 53), (1, 1), (3, 200)])
 def test_an_untrained_network_shares_by_distance(size):
-    """One hint among rest: 1 / (1 + e^(-3 + d^2 / 2r^2)) of its vector, r a sixteenth of the longer side."""
+    """One hint among rest: 1 / (1 + e^(-1 + d^2 / 2r^2)) of its vector, r an eighth of the longer side."""
     height, width = size
     network = SparseToDense(**{**SMALL, "side": 200}).initialise(seeded())
     hints, known = told(2, height, width, (0, 0, 0, 5.0, -2.0))
     flow = network.flow(torch.rand(2, 3, *size, generator=seeded()), hints, known)
     squares = pixel_grid(height, width).square().sum(0)
-    share = 1 / (1 + torch.exp(-3 + squares / (2 * (max(size) / 16) ** 2)))
+    share = 1 / (1 + torch.exp(-1 + squares / (2 * (max(size) / 8) ** 2)))
     torch.testing.assert_close(flow[0], share * torch.tensor([5.0, -2.0])[:, None, None], rtol=1e-4, atol=1e-5)
     assert not flow[1].any()
 
@@ -131,10 +132,11 @@ def test_a_network_of_the_shipped_size():
     network = SparseToDense().initialise(seeded())
     assert sum(parameter.numel() for parameter in network.parameters()) < 300_000
     hints, known = told(1, 40, 300, (0, 20, 100, 5.0, -2.0), (0, 30, 250, 1.0, 3.0))
+    network.rest.fill_(-6)  # 1 / 400 of what a hint is: it is met so well where it lies
     flow = network.flow(torch.rand(1, 3, 40, 300), hints, known)
     assert flow.shape == (1, 2, 40, 300)
     for (row, column), vector in (((20, 100), (5.0, -2.0)), ((30, 250), (1.0, 3.0))):
-        torch.testing.assert_close(flow[0, :, row, column], torch.tensor(vector), rtol=0.1, atol=0.1)
+        torch.testing.assert_close(flow[0, :, row, column], torch.tensor(vector), rtol=0.01, atol=0.01)
 
 
 def test_features_split_what_distance_would_not():
@@ -213,7 +215,7 @@ def test_many_hints_are_thinned():
     assert known.sum() > MOST
     hints = 2.0 * known.expand(1, 2, -1, -1)
     flow = SparseToDense(**SMALL).initialise(seeded()).flow(torch.rand(1, 3, 48, 48), hints, known)
-    assert flow.shape == (1, 2, 48, 48) and (flow - 2).abs().max() < 0.3
+    assert flow.shape == (1, 2, 48, 48) and (flow - 2).abs().max() < 0.7
 
 
 @pytest.mark.parametrize(
@@ -296,6 +298,18 @@ def test_the_loss_is_the_distance_made_smooth():
     assert loss.item() == pytest.approx(((25 + 0.01) ** 0.5 + 0.1) / 2 - 0.1, abs=1e-6)
     loss.backward()
     assert torch.isfinite(flow.grad).all() and not flow.grad[..., 1].any()
+
+
+def test_belonging_is_cross_entropy():
+    """Two hints on object 1, one on the ground: their shares add up; what rests has what is left."""
+    known = torch.zeros(1, 1, 1, 4, dtype=torch.bool)
+    known[..., :3] = True
+    shares = torch.tensor([0.5, 0.2, 0.1])[:, None, None].expand(3, 1, 4)
+    for layer, right in (([1, 1, 0, 0], (0.7, 0.7, 0.1, 0.1)), ([1, 1, 1, -1], (0.8, 0.8, 0.8, 0.2))):
+        loss = belonging_loss([shares], torch.tensor(layer).view(1, 1, 4), known)
+        assert loss.item() == pytest.approx(-torch.tensor(right).log().mean().item(), rel=1e-5)
+    certain = torch.tensor([0.0, 0.0, 1.0])[:, None, None].expand(3, 1, 4)
+    assert belonging_loss([certain], torch.tensor([1, 1, 0, 0]).view(1, 1, 4), known).isfinite()
 
 
 def test_what_has_no_hint_goes_with_the_ground():
