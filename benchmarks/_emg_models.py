@@ -18,7 +18,7 @@ from aqueduct.core.networks.video_unet import VideoMotionAdapter, start_from
 from aqueduct.scripts._pack import ROOT
 from aqueduct.scripts._train_emg import SIZES, autocast, video_bridge
 
-STEPS, SOLVER, SPACING = 20, "sde", "uniform"
+STEPS, SOLVER, SPACING = 12, "sde", "uniform"
 FRAMES, SIZE = 16, 64
 BATCH = 8
 BACKBONE, SHIPPED = "emg_backbone", "emg_adapter_on"

@@ -26,7 +26,7 @@ def _head(result: dict) -> list[str]:
         "# EMG at a small scale", "",
         f"`python3 benchmarks/emg.py` on {result['machine']}, torch {result['torch']}; {minutes:.0f} minutes. Clips of "
         "64 x 64 pixels, 16 frames, from held-out pictures; the backbone is a bridge in pixels, and there is no VAE. "
-        "20 bridge steps, solver sde. Motion is what DIS estimates, unless it says exact. Brackets are 95% intervals: "
+        "12 bridge steps, solver sde. Motion is what DIS estimates, unless it says exact. Brackets are 95% intervals: "
         "bootstrap over clips. *Perceptual* and *Frechet* rest on features of this pack's super-resolution model, "
         "*similarity* is of the pooled features of neighbouring frames: made as LPIPS, FVD and CLIP-Cons are, on "
         "another scale than theirs.", "",
