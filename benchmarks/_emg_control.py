@@ -22,6 +22,9 @@ SCENES, SEED = 50, 9101
 SHORTEST, LONGEST = 6.0, 20.0  # pixels a track covers
 MARGIN = 4  # pixels: tracks stay so far inside
 PINS, CLEARANCE = 4, 8.0  # static points, so many pixels from what moves
+# A tracker holds what has texture in both directions (Shi and Tomasi 1994): the least eigenvalue of the structure tensor,
+# a mean over 7 x 7 pixels of squared grey values 0..1. Set by what the tracker makes of the pure warp.
+TEXTURE, WINDOW = 1e-3, 7
 ENLARGED = 4  # times, before motion is estimated in the answer
 # The Gaussian default, 64 pixels, is for pictures of 512; at a side of 64 it would move everything with everything.
 CLASSICAL = {"gaussian": {"radius": 8.0}, "edge-aware": {}}
@@ -48,9 +51,11 @@ def drawn_scenes(count: int, seed: int = SEED) -> list[Drawn]:
 
 
 def _drawn(world, generator: torch.Generator) -> Drawn | None:
-    """1 to 3 points, each on an object of its own, and pins around; None where no object has room to move."""
+    """1 to 3 points, each on an object of its own, and pins around; None where no object has room or texture."""
     top = world.visible(pixel_grid(SIZE, SIZE, dtype=torch.float64), 0)
-    objects = [mask for n in range(1, len(world.layers)) if (mask := _inner(top == n)).any()]
+    picture = world.frame(0).clamp(0, 1)
+    trackable = texture(picture) > TEXTURE
+    objects = [mask for n in range(1, len(world.layers)) if (mask := _inner(top == n) & trackable).any()]
     order = torch.randperm(len(objects), generator=generator).tolist()
     count = int(torch.randint(1, 4, (), generator=generator))
     paths = [path for n in order[:count] if (path := _path(objects[n], generator)) is not None]
@@ -60,7 +65,18 @@ def _drawn(world, generator: torch.Generator) -> Drawn | None:
     still = _pins(top > 0, moving, generator)
     positions = torch.cat([moving, still[None].expand(FRAMES, -1, -1)], dim=1).float()
     visible = torch.ones(positions.shape[:2], dtype=torch.bool)
-    return Drawn(world.frame(0).clamp(0, 1), Tracks(positions, visible, (SIZE, SIZE)), len(paths))
+    return Drawn(picture, Tracks(positions, visible, (SIZE, SIZE)), len(paths))
+
+
+def texture(picture: Tensor) -> Tensor:
+    """``[H, W]``: the least eigenvalue of the structure tensor of ``picture [3, H, W]``."""
+    grey = F.pad(picture.mean(0)[None, None], (1, 1, 1, 1), mode="replicate")
+    dx = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
+    dy = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
+    xx, xy, yy = (
+        F.avg_pool2d(product, WINDOW, stride=1, padding=WINDOW // 2)[0, 0] for product in (dx * dx, dx * dy, dy * dy)
+    )
+    return (xx + yy) / 2 - (((xx - yy) / 2).square() + xy.square()).sqrt()
 
 
 def _path(mask: Tensor, generator: torch.Generator) -> Tensor | None:

@@ -98,7 +98,7 @@ def _control(result: dict) -> list[str]:
     still = {made: {key: max(values) if key.endswith("max") else statistics.mean(values) for key, values in row.items()}
              for made, row in found.get("zero tracks", {}).items() if isinstance(row, dict)}  # fmt: skip
     about = (
-        "1 to 3 points on objects of a held-out picture, along straight, curved and stopping paths, and 4 points that "
+        "1 to 3 points on objects of a held-out picture, where a tracker can hold on (texture in both directions), along straight, curved and stopping paths, and 4 points that "
         "hold the ground; made dense, animated, and tracked in the answer: DIS at 4 times the size, chained. The pure "
         "warp shows what that tracker misses by itself. *Adapter*: as it ships and in the workflow, from the carried "
         "picture; the repeated picture is where EMG's adapters start, and those of Table 3."
