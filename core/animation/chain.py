@@ -126,8 +126,8 @@ class _Chain:
             first = anchored(first, self.first, *self.views[0])
         prior, _ = advect(first, motion)
         if self.anchor:
-            for t, view in enumerate(self.views):
-                prior[t] = anchored(prior[t], self.first, *view)
+            for t in range(1, len(prior)):  # the start is anchored already, and a soft edge is softened once
+                prior[t] = anchored(prior[t], self.first, *self.views[t])
         return Window(index, count, start, start + len(seen), first, prior, seen, motion)
 
 

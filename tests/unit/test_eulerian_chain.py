@@ -185,6 +185,15 @@ def test_an_anchored_start_is_what_the_next_window_is_shown():
     assert all(one.motion.frames == 8 and one.seen.all() for one in shown)
 
 
+def test_the_prior_begins_with_the_windows_first_frame():
+    """Also where the anchor's soft edge runs: a model is given both, and they are one picture."""
+    shown = []
+    list(eulerian_chain(picture(), sliding(1, 0, 17), lambda one: shown.append(one) or one.prior + 0.25, 9, 1))
+    edge = feathered(shown[-1].seen[0])
+    assert ((edge > 0) & (edge < 1)).any()
+    assert all(torch.equal(one.prior[0], one.first) for one in shown)
+
+
 # --- fading and edges -------------------------------------------------------------------------------------------------
 
 
