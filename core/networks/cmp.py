@@ -5,7 +5,7 @@ a ResNet-50 that keeps to 1/8 of the size by dilation, a shallow encoder of the 
 both at four scales and comes back up by way of the ResNet's first features. Each component of the motion is one of 99
 bins, as in the paper: what may move in two ways is not told as their mean.
 
-Layers come from ``operations`` (default ``torch.nn``), batch norms from ``torch.nn`` where it has none.
+Layers come from ``operations`` (default ``torch.nn``), batch norms are `Norm` where it has none.
 """
 
 import torch
@@ -18,6 +18,16 @@ SIDE = 384  # pixels: the pictures of its training
 BINS, REACH = 99, 50.0  # of each component; pixels to each side of rest
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the pictures in training, as usual for ResNets
 LONGEST = 20.0  # pixels: how long `Cmp.flow` makes the longest hint
+
+
+class Norm(nn.BatchNorm2d):
+    """With the statistics of its training, always, wherever they lie: hosts that offload weights do not move these."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, variance, weight, bias = (
+            one.to(x) for one in (self.running_mean, self.running_var, self.weight, self.bias)
+        )
+        return F.batch_norm(x, mean, variance, weight, bias, eps=self.eps)
 
 
 class Bottleneck(nn.Module):
@@ -172,7 +182,7 @@ def _conv(
 
 
 def _norm(channels: int, *, operations, **factory) -> nn.Module:
-    return getattr(operations, "BatchNorm2d", nn.BatchNorm2d)(channels, **factory)  # ComfyUI's namespaces have none
+    return getattr(operations, "BatchNorm2d", Norm)(channels, **factory)  # ComfyUI's namespaces have none
 
 
 def _block(channels: int, out: int, size: int, stride: int = 1, **factory) -> list[nn.Module]:

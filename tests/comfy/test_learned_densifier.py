@@ -101,3 +101,14 @@ def test_a_file_without_one_says_what_it_has(folder):
     (prior,) = (path.name for path in folder.glob("*prior*"))
     with pytest.raises(ValueError, match="no 'densifier'; its parts are prior"):
         load(prior)
+
+
+def test_released_weights_may_be_left_offloaded(folder):
+    """As with --novram: layers are cast where they are used. The device `meta` refuses whatever lies on another."""
+    network, meta = load("ckpt_iter_42000.pth.tar").patcher, torch.device("meta")
+    network.load(meta, lowvram_model_memory=0.1)
+    try:
+        logits = network.model(torch.zeros(1, 3, 64, 64, device=meta), torch.zeros(1, 4, 64, 64, device=meta))
+    finally:
+        network.detach()
+    assert logits.device == meta and logits.shape == (1, 198, 32, 32)
