@@ -94,7 +94,7 @@ class SparseToDense(nn.Module):
     step = 16  # pictures are padded to multiples of this
 
     def __init__(
-        self, channels: int = 32, wide: int = 48, looks: int = 8, groups: int = 4, side: int = 128,
+        self, channels: int = 32, wide: int = 48, looks: int = 8, groups: int = 4, side: int = 96,
         *, operations=nn, dtype=None, device=None,
     ):  # fmt: skip
         super().__init__()

@@ -129,7 +129,7 @@ def test_an_untrained_network_shares_by_distance(size):
 
 @torch.no_grad()
 def test_a_network_of_the_shipped_size():
-    network = SparseToDense().initialise(seeded())
+    network = SparseToDense(side=300).initialise(seeded())
     assert sum(parameter.numel() for parameter in network.parameters()) < 300_000
     hints, known = told(1, 40, 300, (0, 20, 100, 5.0, -2.0), (0, 30, 250, 1.0, 3.0))
     network.rest.fill_(-6)  # 1 / 400 of what a hint is: it is met so well where it lies
