@@ -59,7 +59,7 @@ def along(clip: Tensor, motion) -> dict[str, Tensor]:
     network, config = checkpoints.load(EYES)
     eyes = RestorerFeatures(network.to(mm.get_torch_device()), config)
     way = carry(motion, report=reporter())
-    same = identity(clip, way, lambda pictures: eyes(pictures.to(mm.get_torch_device())), reporter())
+    same = identity(clip, way, lambda pictures: eyes(pictures.to(mm.get_torch_device())), reporter(), eyes.step)
     return {
         "identity to frame 0 (similarity)": same,
         "PSNR to frame 0 carried along (dB)": advected_psnr(clip, way),

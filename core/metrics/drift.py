@@ -14,6 +14,7 @@ from torch import Tensor
 from ..guidance import previous_frame
 from ..motion.carry import Carry
 from ..motion.field import MotionField
+from ..motion.sampling import pixel_grid
 from .consistency import self_warping_error
 from .perceptual import Features
 from .restoration import laplacian_energy, psnr, ssim
@@ -21,16 +22,21 @@ from .restoration import laplacian_energy, psnr, ssim
 Report = Callable[[int, int], None]
 
 
-def identity(clip: Tensor, way: Carry, features: Features, report: Report | None = None) -> Tensor:
+def identity(
+    clip: Tensor, way: Carry, features: Features, report: Report | None = None, step: int = 1
+) -> Tensor:  # fmt: skip
     """Cosine similarity to frame 0, whose features are carried along: the mean over what is seen, then over levels.
 
     1 for frame 0. A clip that moves exactly so stays a little below: features of a shifted picture are not quite the
-    shifted features.
+    shifted features. ``step``: pixels a side of the largest cell of the features. Clips and motion are continued to
+    multiples of it, so that cells of all levels are whole pixels; what is added is not seen.
     """
     _check(clip, way.frames, way.size)
-    own, found = features(clip[:1]), []
+    own, found = None, []
     for t, part in enumerate(_frames(way)):
-        shown = features(clip[t : t + 1])
+        picture, part = _continued(clip[t : t + 1], part, step)
+        shown = features(picture)
+        own = shown if own is None else own
         found.append(torch.stack([_similarity(u, v, part) for u, v in zip(own, shown, strict=True)]).mean())
         if report is not None:
             report(t + 1, way.frames)
@@ -74,6 +80,21 @@ def _carried(clip: Tensor, way: Carry) -> Iterator[tuple[Tensor, Tensor, Tensor]
     _check(clip, way.frames, way.size)
     for t, part in enumerate(_frames(way)):
         yield clip[t : t + 1], part.stretched(clip[:1])[:, 0], part.seen
+
+
+def _continued(clip: Tensor, way: Carry, step: int) -> tuple[Tensor, Carry]:
+    """To the right and below, up to multiples of ``step``: the border's pixels and motion, nothing of it seen."""
+    height, width = way.size
+    edges = (0, -width % step, 0, -height % step)
+    if not any(edges):
+        return clip, way
+
+    def border(x: Tensor) -> Tensor:
+        return F.pad(x.flatten(0, -4), edges, mode="replicate").view(*x.shape[:-2], height + edges[3], width + edges[1])
+
+    moved = border(way.points - pixel_grid(height, width, way.points.device, way.points.dtype))
+    points = moved + pixel_grid(*moved.shape[-2:], moved.device, moved.dtype)
+    return border(clip), Carry(points, F.pad(way.seen, edges), border(way.onward))
 
 
 def _similarity(first: Tensor, later: Tensor, part: Carry) -> Tensor:

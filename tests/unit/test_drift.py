@@ -13,9 +13,8 @@ from aqueduct.core.plots.frames import frame_curves
 FRAMES, HEIGHT, WIDTH, STEP = 4, 24, 30, (2, 1)
 
 
-def panned():
+def panned(x=STEP[0], y=STEP[1]):
     """A view that moves over a random picture by whole pixels, its exact motion, and the way back."""
-    x, y = STEP
     generator = torch.Generator().manual_seed(5)
     wide = torch.rand(3, HEIGHT + FRAMES * y, WIDTH + FRAMES * x, generator=generator)
     clip = torch.stack([wide[:, t * y : t * y + HEIGHT, t * x : t * x + WIDTH] for t in range(FRAMES)])
@@ -74,6 +73,19 @@ def test_features_of_half_the_size_are_carried_at_their_size():
 
     assert identity(clip, way, halved)[2] > 0.999  # by (4, 2) pixels: whole pixels of the halved picture
     assert identity(still, way, halved)[2] < 0.99  # it does not move, but should
+
+
+def test_cells_that_reach_beyond_the_picture_are_carried_by_whole_cells():
+    """30 pixels are seven and a half cells of four: without ``step`` the motion would be stretched over eight."""
+    clip, _, way = panned(4, 4)
+
+    def quartered(pictures):
+        height, width = pictures.shape[-2:]
+        edges = (0, -width % 4, 0, -height % 4)
+        return [torch.nn.functional.avg_pool2d(torch.nn.functional.pad(pictures - 0.5, edges, mode="replicate"), 4)]
+
+    torch.testing.assert_close(identity(clip, way, quartered, step=4), torch.ones(FRAMES))
+    assert identity(clip, way, quartered)[1:].max() < 0.999
 
 
 def test_sharpness_falls_with_the_square_of_contrast():
