@@ -17,7 +17,6 @@ def write_tiny_sd15(folder: Path) -> None:
     """A U-Net of one level and a TAESD, which ComfyUI knows by their keys; no text encoder."""
     import comfy.ldm.modules.diffusionmodules.openaimodel as openai
     import comfy.ops
-    from comfy.taesd.taesd import TAESD
     from safetensors.torch import save_file
 
     network = openai.UNetModel(
@@ -26,7 +25,15 @@ def write_tiny_sd15(folder: Path) -> None:
         num_heads=8, use_spatial_transformer=True, dtype=torch.float32, operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     save_file(random_state(network, 0), folder / UNET)
-    save_file(_lively(TAESD()), folder / VAE)
+    write_tiny_vae(folder / VAE)
+
+
+def write_tiny_vae(path: Path) -> None:
+    """A TAESD: four channels at an eighth of the size."""
+    from comfy.taesd.taesd import TAESD
+    from safetensors.torch import save_file
+
+    save_file(_lively(TAESD()), path)
 
 
 def _lively(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -35,7 +42,9 @@ def _lively(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {
         key: torch.randn(value.shape, generator=generator) * (2 / value[0].numel()) ** 0.5
         if value.dim() > 1
-        else torch.ones(()) if key == "vae_scale" else torch.zeros(value.shape)
+        else torch.ones(())
+        if key == "vae_scale"
+        else torch.zeros(value.shape)
         for key, value in network.state_dict().items()
     }
 

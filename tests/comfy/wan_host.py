@@ -40,15 +40,9 @@ def _random(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 def stand_in_text(prompt: dict, server: ComfyServer, width: int = 4096, loader: str = "CLIPLoader") -> None:
     """Random conditioning of the right width in place of the text encoder, Wan's only size of which is 11 GB.
 
-    Through core's own LoadTrainingDataset, so that no other pack is needed. Image embedding: none was wired.
+    Image embedding: none was wired.
     """
-    texts = f"texts_{width}"
-    folder = server.folder / "output" / texts
-    folder.mkdir(parents=True, exist_ok=True)
-    context = torch.randn(1, 8, width, generator=torch.Generator().manual_seed(1))
-    latent = {"samples": torch.zeros(1, 16, 1, 8, 8)}
-    with open(folder / "shard_0000.pkl", "wb") as file:
-        torch.save({"latents": [latent], "conditioning": [[[context, {}]]]}, file)
+    texts = random_texts(server, width)
     for title in ("Positive", "Negative"):
         (node,) = find_nodes(prompt, title)
         prompt[node] |= {"class_type": "LoadTrainingDataset", "inputs": {"folder_name": texts}}
@@ -58,3 +52,15 @@ def stand_in_text(prompt: dict, server: ComfyServer, width: int = 4096, loader: 
                     entry["inputs"][name] = [node, 1]
     (of_text,) = find_nodes(prompt, loader)
     del prompt[of_text]
+
+
+def random_texts(server: ComfyServer, width: int) -> str:
+    """The folder of a random conditioning for core's own LoadTrainingDataset, so that no other pack is needed."""
+    texts = f"texts_{width}"
+    folder = server.folder / "output" / texts
+    folder.mkdir(parents=True, exist_ok=True)
+    context = torch.randn(1, 8, width, generator=torch.Generator().manual_seed(1))
+    latent = {"samples": torch.zeros(1, 16, 1, 8, 8)}
+    with open(folder / "shard_0000.pkl", "wb") as file:
+        torch.save({"latents": [latent], "conditioning": [[[context, {}]]]}, file)
+    return texts
