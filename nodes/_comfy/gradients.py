@@ -36,7 +36,7 @@ def gradients_through(guider, checkpointed: bool = False) -> Iterator[Usable]:
     Weights need no gradient in it. Everything is as before on the way out, also after an interrupt or an error. Raises
     ValueError for weights that change within one step, or that a backward pass would find overwritten.
     """
-    _check_loaded(guider.model_patcher)
+    _check_loaded(guider)
     _check_hooks(guider.conds)
     models = [guider.inner_model, *(patcher.model for patcher in guider.loaded_models if hasattr(patcher, "model"))]
     with contextlib.ExitStack() as stack:
@@ -167,12 +167,16 @@ def _dynamic(model) -> bool:
     return hasattr(model, "is_dynamic") and model.is_dynamic()
 
 
-def _check_loaded(patcher) -> None:
+def _check_loaded(guider) -> None:
     """Newer versions (those that know `in_training`) cast offloaded weights through one buffer for all."""
-    if hasattr(comfy.model_management, "in_training") and getattr(patcher.model, "model_lowvram", False):
+    if not hasattr(comfy.model_management, "in_training"):
+        return
+    networks = [getattr(one, "model", None) for one in (guider.model_patcher, *guider.loaded_models)]
+    offloaded = [type(one).__name__ for one in networks if getattr(one, "model_lowvram", False)]
+    if offloaded:
         raise ValueError(
-            f"this MODEL did not fit into memory whole, and offloaded weights cannot be kept for a gradient: "
-            f"{WAY_OUT}, or make the LATENT smaller or shorter"
+            f"this MODEL, with its adapters, did not fit into memory whole ({', '.join(offloaded)}), and offloaded "
+            f"weights cannot be kept for a gradient: {WAY_OUT}, or make the LATENT smaller or shorter"
         )
 
 

@@ -1,5 +1,7 @@
 """Gradients through real hosts while they sample: right by finite differences, and nothing left behind."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -75,6 +77,25 @@ def test_everything_is_restored(host, checkpointed):
     torch.testing.assert_close(predictions[0], predictions[1], rtol=0, atol=0)
     assert state_of(host.model) == state
     torch.testing.assert_close(sample_stock(host.model, latent, host.positive, host.negative), before, rtol=0, atol=0)
+
+
+def test_what_runs_with_the_model_must_be_loaded_whole_too(host, monkeypatch):
+    """As newer versions have it: an adapter's or a ControlNet's offloaded weights pass through the same buffer."""
+    import comfy.model_management as mm
+
+    monkeypatch.setattr(mm, "in_training", False, raising=False)
+    partly = torch.nn.Linear(1, 1)
+    partly.model_lowvram = True
+
+    def call(guider, *given):
+        monkeypatch.setattr(guider, "loaded_models", [*guider.loaded_models, SimpleNamespace(model=partly)])
+        try:
+            return gradient(guider, *given)
+        finally:
+            monkeypatch.undo()
+
+    with pytest.raises(ValueError, match=r"did not fit into memory whole \(Linear\).*use mode x0"):
+        sampling(host, call)
 
 
 def test_an_interrupt_within_leaves_nothing_behind(host):
