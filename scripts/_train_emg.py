@@ -158,8 +158,7 @@ def describe(recipe: EmgRecipe) -> dict:
         "latent": {"format": "pixel", "channels": 3, "vae": "pixel_space"},
         "parts": {"model" if recipe.start is None else "adapter": {"architecture": architecture, "arguments": SIZES}},
         "training": {
-            "data": f"{WORLDS} worlds cut from 9 of 10 pictures of comfyui-workflow-templates-media-image 0.3.160 "
-            f"(MIT) and two photos of scikit-learn (CC BY 2.0), {REAL} pieces of Big Buck Bunny (CC BY 3.0)",
+            "data": data_of(recipe.pool),
             "pool": recipe.pool, "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start,
             "adapter": recipe.adapter, "carried_priors": recipe.carried,
             "batch": BATCH, "steps": recipe.settings.steps, "mask": recipe.mask,
@@ -169,6 +168,16 @@ def describe(recipe: EmgRecipe) -> dict:
         },
         **bridge_config(),
     }  # fmt: skip
+
+
+def data_of(pool: str) -> str:
+    """What is in a pool, and whose it is; an animation film is among the pictures, too."""
+    worlds = WORLDS if pool == "exact" else ESTIMATED
+    source = (
+        f"{worlds} worlds cut from 9 of 10 pictures of comfyui-workflow-templates-media-image 0.3.160 (MIT), two "
+        "photos of scikit-learn (CC BY 2.0) and 22 frames of Big Buck Bunny (CC BY 3.0)"
+    )
+    return f"{source}, {REAL} pieces of that film" if pool == "exact" else source
 
 
 def build(recipe: EmgRecipe, folder: Path):
