@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from _pack import ROOT, load_pack
 
 load_pack()
+import _animation_pictures as animation
 import _motion_pictures as motion
 import _restoration_pictures as restoration
 import _workflow_pictures as workflow
@@ -105,8 +106,14 @@ def workflows() -> None:
         save(picture, ROOT / "workflows" / f"{name}.jpg")
 
 
+def animations() -> None:
+    for name, picture in animation.pictures().items():
+        save(picture, (DOCS if name == "animated_model" else ROOT / "workflows") / f"{name}.jpg")
+
+
 if __name__ == "__main__":
     curves()
     states()
     motions()
     workflows()
+    animations()
