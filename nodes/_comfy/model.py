@@ -94,7 +94,8 @@ class BridgeModel(comfy.model_base.BaseModel):
         if latent.shape[0] % self.frames:
             raise ValueError(
                 f"this bridge model makes clips of {self.frames} frames, got a LATENT of {latent.shape[0]}: "
-                f"set frames = {self.frames} in AqueductReplicatePrior"
+                f"set frames = {self.frames} in AqueductReplicatePrior, or window = {self.frames} in "
+                f"AqueductEulerianChain"
             )
 
     def _image(self, given, prior, clips: int):

@@ -401,6 +401,11 @@ def test_what_does_not_fit_is_refused(changes, told, folder, wan_vae):
         chained("wan-t2v", **{**wired(HOSTS["wan-t2v"](), wan_vae), **changes})
 
 
+def test_a_window_that_a_bridge_does_not_make_is_refused(folder):
+    with pytest.raises(ValueError, match="clips of 4 frames, got a LATENT of 3.*window = 4 in AqueductEulerianChain"):
+        bridged(sliding(8, 16, 24, 1.0), window=3)
+
+
 def test_noise_of_another_clip_is_refused(folder, wan_vae):
     noise = run_one("AqueductWarpNoise", motion=sliding(5, SIDE, SIDE, 1.0))
     with pytest.raises(ValueError, match="motion of 5 frames, the clip has 9"):
