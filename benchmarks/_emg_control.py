@@ -18,12 +18,12 @@ from aqueduct.core.motion.tracks import Tracks
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.scripts._train_emg import small_pictures
 
-SCENES, SEED = 50, 9101
+SCENES, SEED = 50, 9102
 SHORTEST, LONGEST = 6.0, 20.0  # pixels a track covers
 MARGIN = 4  # pixels: tracks stay so far inside
 PINS, CLEARANCE = 4, 8.0  # static points, so many pixels from what moves
-# A tracker holds what has texture in both directions (Shi and Tomasi 1994): the least eigenvalue of the structure tensor,
-# a mean over 7 x 7 pixels of squared grey values 0..1. Set by what the tracker makes of the pure warp.
+# A tracker holds what has texture in both directions (Shi and Tomasi 1994): the least eigenvalue of the structure
+# tensor, a mean over 7 x 7 pixels of squared grey values 0..1. Chosen on 24 other scenes, by the pure warp alone.
 TEXTURE, WINDOW = 1e-3, 7
 ENLARGED = 4  # times, before motion is estimated in the answer
 # The Gaussian default, 64 pixels, is for pictures of 512; at a side of 64 it would move everything with everything.

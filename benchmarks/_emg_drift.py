@@ -44,9 +44,10 @@ class LongScene:
 def long_world(world: LayeredWorld) -> LongScene:
     grid, times = pixel_grid(SIZE, SIZE), range(world.frames)
     points = torch.stack([grid + world.flow(t, 0) for t in times])
+    onward = torch.stack([world.flow(0, t) for t in times])
     seen = torch.stack([~world.occluded(t, 0) for t in times])
     truth = world.clip().clamp(0, 1)
-    return LongScene(truth, dis_motion(truth), Carry(points[None], seen[None], points[None]), exact_pairs(world))
+    return LongScene(truth, dis_motion(truth), Carry(points[None], seen[None], onward[None]), exact_pairs(world))
 
 
 def long_video(name: str, frames: int) -> LongScene:
@@ -98,16 +99,24 @@ def chained(file: str | None, anchor: bool, carried: bool = False) -> Way:
 
 
 def referenced(file: str) -> Way:
-    """The Lagrangian form: every window is frame 0 and the next frames, which come straight from frame 0."""
+    """The Lagrangian form: every window is frame 0 and the next frames, which come straight from frame 0.
+
+    Windows overlap and fade into each other as those of the chain do.
+    """
 
     def make(models: Models, scene: LongScene, seed: int) -> Tensor:
         backbone, adapter = models.backbone(), models.adapter(file)
         way = lagrangian(scene.truth, DisEstimator(threads=1))
-        clip = scene.truth.clone()
-        for start in range(1, len(clip), FRAMES - 1):
+        clip, done = scene.truth.clone(), 1
+        while done < len(clip):
+            start = max(1, done - OVERLAP)
             chosen = [0, *range(start, min(start + FRAMES - 1, len(clip)))]
             part = Carry(way.points[:, chosen], way.seen[:, chosen], way.onward[:, chosen])
-            clip[chosen[1:]] = animate(models, backbone, adapter, scene.truth[:1], part, [1000 * seed + start])[0, 1:]
+            own = animate(models, backbone, adapter, scene.truth[:1], part, [1000 * seed + start])[0, 1:]
+            share = torch.arange(1, done - start + 1)[:, None, None, None] / (done - start + 1)
+            clip[start:done] = torch.lerp(clip[start:done], own[: done - start], share)
+            clip[done : start + len(own)] = own[done - start :]
+            done = start + len(own)
         return clip
 
     return make
@@ -120,8 +129,8 @@ WAYS: dict[str, tuple[tuple[str, ...], Way]] = {
     "pure warp, Lagrangian": ((), pure_lagrangian),
     "Lagrangian": (("emg_lagrangian",), referenced("emg_lagrangian")),
     "Eulerian, no mask": (("emg_eulerian",), chained("emg_eulerian", anchor=False)),
-    "BGC without anchoring": (("emg_bgc",), chained("emg_bgc", anchor=False)),
-    "Eulerian + BGC": (("emg_bgc",), chained("emg_bgc", anchor=True)),
+    "Eulerian + BGC": (("emg_bgc",), chained("emg_bgc", anchor=False)),
+    "Eulerian + BGC, anchored": (("emg_bgc",), chained("emg_bgc", anchor=True)),
     "shipped adapter, carried": ((SHIPPED,), chained(SHIPPED, anchor=True, carried=True)),
     "shipped adapter, carried, without anchoring": ((SHIPPED,), chained(SHIPPED, anchor=False, carried=True)),
     "bridge from the carried picture": ((), chained(None, anchor=True, carried=True)),
@@ -177,7 +186,7 @@ def summary(rows: list[dict[str, Tensor]]) -> dict:
     return {"curves": curves, "late": late}
 
 
-SHOWN = ("pure warp", "Lagrangian", "Eulerian + BGC")
+SHOWN = ("pure warp", "Lagrangian", "Eulerian + BGC, anchored", "shipped adapter, carried")
 
 
 def long_clips(models: Models, kind: str, ways=SHOWN, frames: int = LENGTH) -> dict[str, Tensor]:

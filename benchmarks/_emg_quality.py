@@ -118,7 +118,7 @@ def bootstrapped(one: Tensor, other: Tensor) -> list[float]:
     distance = frechet_distance(one, other)
     generator = torch.Generator().manual_seed(0)
     draws = []
-    for _ in range(DRAWS // 4):
+    for _ in range(DRAWS):
         chosen = torch.randint(len(one), (len(one),), generator=generator)
         draws.append(frechet_distance(one[chosen], other[chosen]))
     draws = torch.tensor(draws, dtype=torch.float64)

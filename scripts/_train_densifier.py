@@ -112,7 +112,8 @@ def run_densifier(name: str, recipe: DensifierRecipe, folder: Path) -> None:
 @torch.no_grad()
 def evaluate(path: Path) -> None:
     """Endpoint errors in pixels on worlds of held-out pictures, beside those of every formula; best first."""
-    network, pictures = checkpoints.load(path, part="densifier")[0].float(), training_pictures(held_out=True)
+    network = checkpoints.load(path, part="densifier")[0].float()
+    pictures = training_pictures(held_out=True, unrelated=True)
     for side, count in HELD_OUT.items():
         generator = torch.Generator().manual_seed(HELD_OUT_SEED)
         scenes = HintedScenes.draw(worlds(pictures, side), count, generator)

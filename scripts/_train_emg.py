@@ -107,8 +107,9 @@ POOLS: dict[str, Callable[[], MotionClips]] = {
 
 
 def small_pictures(held_out: bool = False) -> list[Tensor]:
-    """Those a 64-pixel window sees much of: shorter side below 200 pixels."""
-    return [picture for picture in training_pictures(held_out) if min(picture.shape[1:]) <= 200]
+    """Those a 64-pixel window sees much of: shorter side below 200 pixels. Held out: without sisters in training."""
+    pictures = training_pictures(held_out, unrelated=True)
+    return [picture for picture in pictures if min(picture.shape[1:]) <= 200]
 
 
 def film_pieces(count: int) -> list[Tensor]:
