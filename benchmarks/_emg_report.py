@@ -132,9 +132,9 @@ def _drift(result: dict) -> list[str]:
     about = (
         "Means over frames 50 to 99; worlds along their exact motion, videos along what DIS sees in them, which "
         "favours whatever is made from that. Windows of 16 frames, overlapping by 4. *Lagrangian*: every window is "
-        "frame 0 and 15 later frames, carried straight from it. *Anchored*: a window's start is read from frame 0 where "
-        "that is still seen; else windows know the last frame alone. A blurred clip has a warping error below the truth's "
-        "own: look at the sharpness beside it."
+        "frame 0 and 15 later frames, carried straight from it. *Anchored*: a window's start is read from frame 0 "
+        "where that is still seen; else windows know the last frame alone. A blurred clip has a warping error below "
+        "the truth's own: look at the sharpness beside it."
     )
     return ["## Drift over 100 frames", "", about, "", *lines] if lines else []
 
