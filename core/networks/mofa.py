@@ -110,6 +110,8 @@ class SvdAdapter(MotionAdapter):
     ):  # fmt: skip
         own = {"operations": operations, "dtype": dtype, "device": device}
         control = SvdBranch(**branch, **own)
+        if len(control.widths) > 1 and control.widths[-1] != control.widths[-2]:
+            raise ValueError(f"the last scale is added to the last two levels, of widths {list(control.widths)[-2:]}")
         features = StridedFeatures((control.widths[0], *control.widths[:-1]), stem, **own)
         sites = [Site(width, LATENT_STRIDE * stride) for width, stride in control.states]
         super().__init__(features, control, sites, splatted, **own)

@@ -126,7 +126,9 @@ class Attachment:
         call = inspect.signature(executor.original).bind(*args, **kwargs)
         call.apply_defaults()
         options = call.arguments["transformer_options"]
-        run = options[RUN_KEY]
+        run = options.get(RUN_KEY)
+        if run is None:
+            raise ValueError("a MODEL with a motion adapter is to be sampled by a GUIDER (KSampler or any other node)")
         if not self.active(run, options):
             return executor(*args, **kwargs)
         network = self.adapter.network

@@ -119,8 +119,10 @@ def aimed_conds(conds: dict[str, list[dict]], window: Window, encode: Encode) ->
     """
 
     @cache
-    def still() -> Tensor:
-        return encode(window.first[None])
+    def still(augmentation: float = 0.0) -> Tensor:
+        """``augmentation``: the deviation of noise on the picture that SVD was told of, drawn anew for each window."""
+        noise = torch.randn(window.first.shape, generator=torch.Generator().manual_seed(window.index))
+        return encode((window.first + augmentation * noise.to(window.first))[None])
 
     @cache
     def film() -> Tensor:
@@ -133,7 +135,7 @@ def aimed_conds(conds: dict[str, list[dict]], window: Window, encode: Encode) ->
         if shown is None or not bool(shown.any()) or (shown.dim() == 4 and mask is not None):
             return own
         if shown.dim() == 4 or shown.shape[2] == 1:
-            return own | {"concat_latent_image": still()}
+            return own | {"concat_latent_image": still(cond.get("augmentation_level", 0.0))}
         return own | {"concat_latent_image": film()} | _start_mask(mask, film())
 
     return {name: [of(cond) for cond in group] for name, group in conds.items()}

@@ -222,6 +222,24 @@ def test_what_svd_is_not_shown_stays_unshown(folder, spied):
     assert all(own.original_conds["positive"][0]["concat_latent_image"].any() for _, own in spied)
 
 
+def test_a_picture_that_svd_was_told_is_noisy_is_noisy(comfy):
+    """The deviation that the conditioning states, in every window its own draw, the same at every run."""
+    from aqueduct.core.animation import Window
+    from aqueduct.nodes._comfy.chain import aimed_conds
+
+    first = torch.full((3, 64, 64), 0.5)
+
+    def shown(index: int, level: float) -> Tensor:
+        window = Window(index, 2, 0, 2, first, first.expand(2, -1, -1, -1), None, None)
+        conds = {"positive": [{"concat_latent_image": torch.ones(1, 3, 64, 64), "augmentation_level": level}]}
+        return aimed_conds(conds, window, lambda pictures: pictures)["positive"][0]["concat_latent_image"]
+
+    assert torch.equal(shown(0, 0.0), first[None])
+    noisy = shown(0, 0.1) - first
+    assert abs(noisy.std().item() - 0.1) < 0.005 and abs(noisy.mean().item()) < 0.005  # 5 deviations of 12288 draws
+    assert torch.equal(shown(0, 0.1), shown(0, 0.1)) and not torch.equal(shown(0, 0.1), shown(1, 0.1))
+
+
 def test_the_same_seed_gives_the_same_clip(name, host, vae):
     first, again = (chained(name, **wired(host, vae))[0] for _ in range(2))
     other = chained(name, **wired(host, vae, noise=run_one("RandomNoise", noise_seed=6)))[0]

@@ -109,3 +109,8 @@ def test_understood_files_are_listed(tmp_path):
 def test_no_other_part(tmp_path):
     with pytest.raises(ValueError, match="no 'model'; its parts are adapter"):
         checkpoints.load(sparse_file(tmp_path / "mofa.safetensors", released_shapes()))
+
+
+def test_widths_that_no_carried_feature_fits_are_refused():
+    with pytest.raises(ValueError, match=r"last two levels, of widths \[32, 64\]"):
+        SvdAdapter(widths=(32, 64), heads=(1, 1), attention=(True, False), device="meta")
