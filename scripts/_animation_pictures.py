@@ -36,7 +36,7 @@ STEPS, CHAIN_STEPS, OVERLAP, LONG = 12, 8, 4, 100  # as in the workflows
 SHOWN, ZOOM, LARGE = (3, 6, 9, 12, 15), 3, 5
 CENTRE, INNER, OUTER = (0.47, 0.52), 0.2, 0.36  # of the flower: its middle, where tracks begin, what is not its leaves
 ORANGE = 0.18  # by how much red exceeds blue in the flower
-WAY, TURN = (-0.16, -0.1), math.radians(25)
+WAY, TURN = (-0.1, -0.08), math.radians(25)
 
 
 def flower(side: int = SIDE) -> Tensor:
@@ -157,7 +157,8 @@ def shown_to_svd() -> Image.Image:
     """What Stable Video Diffusion's adapter is shown; SVD itself is too large to run here."""
     photo = flower(LARGE * SIDE)
     motion = flower_motion(photo)
-    arrows = flow_arrows(motion.forward, motion.forward_valid, photo[None])[WINDOW // 2]
+    whole = motion.between(0, motion.steps)[None]
+    arrows = flow_arrows(whole, None, photo[None], spacing=24, factor=1.0, legend=False)[0]
     return sheet([("drawn on a photo", drawn_on(photo, 1)[-1]), ("the motion that SVD is shown", arrows)], 1)
 
 
