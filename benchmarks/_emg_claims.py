@@ -105,7 +105,7 @@ def _late(result: dict) -> Iterator[Claim]:
             continue
         truth = rows["truth"]["late"]["warping"] if "truth" in rows else None
         for better, other in pairs:
-            if truth is None or better not in rows or other not in rows:
+            if truth is None or len(truth) < 2 or better not in rows or other not in rows:
                 continue
             claim = f"{name[9:]}, frames 50 to 99: {better} is better than {other}"
             late = [rows[way]["late"] for way in (better, other)]

@@ -9,7 +9,8 @@ from torch import Tensor
 COLOURS = {
     "truth": "black", "pure warp": "C7", "pure warp, Lagrangian": "C8", "Lagrangian": "C3",
     "Eulerian, no mask": "C1", "Eulerian + BGC": "C4", "Eulerian + BGC, anchored": "C0",
-    "shipped adapter, carried": "C2", "bridge from the carried picture": "C5",
+    "shipped adapter, carried": "C2", "shipped adapter, carried, without anchoring": "C6",
+    "bridge from the carried picture": "C5",
 }  # fmt: skip
 CURVES = {
     "identity": "similarity to frame 0, carried along", "sharpness": "sharpness, share of frame 0's",

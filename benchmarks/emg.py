@@ -34,7 +34,6 @@ from _emg_quality import measure_ablation, measure_alphas
 from _emg_report import report
 from _emg_store import Store
 
-WORLDS_SHOWN = ("0", "1")
 PARTS = {
     "ablation": measure_ablation,
     "alphas": measure_alphas,
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def write_sheets(models: Models, folder: Path) -> None:
-    for kind in (*WORLDS_SHOWN, *VIDEOS):
+    for kind in VIDEOS:
         frame_sheet(long_clips(models, kind), folder / f"emg_{kind}.jpg")
         print(f"pictures: {kind}", flush=True)
 
