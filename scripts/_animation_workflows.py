@@ -8,8 +8,8 @@ TRACKS_NOTE = """## Animate a photo along drawn tracks
 Draw in the *Track Editor*; the motion adapter makes a frozen image-to-video model follow (EMG). It runs as it is: the
 model comes with the pack.
 
-* *Motion from Tracks* spreads the tracks over the picture with the learned network of the same file. Unwire *network*
-  and the *densifier* does it, by a formula.
+* *Motion from Tracks* spreads the tracks over the picture by a formula; *radius* is in pixels of the small picture. Wire
+  the other output of *Load Motion Adapter* to *network* and a learned one does it: it moves objects and leaves the rest.
 * *Apply Motion Adapter*, *strength* 0: the model without the adapter, which moves things as it likes.
 * *Video* is the model's, *Pure warp* the photo carried along, without any model: look at what comes into view.
 
@@ -93,7 +93,7 @@ def animate_along_tracks(info: dict) -> Graph:
     adapter = g.add("AqueductLoadMotionAdapter", (40, 900), file=MODEL)
     motion = g.add(
         "AqueductMotionFromTracks", (860, 60), image=small[0], tracks=drawn["tracks"], pinned=drawn["pinned"],
-        network=adapter["densifier"],
+        densifier="gaussian", radius=9.0,
     )  # fmt: skip
     adapted = g.add(
         "AqueductApplyMotionAdapter", (860, 580), model=loader["model"], adapter=adapter["adapter"], motion=motion[0],
