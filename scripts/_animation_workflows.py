@@ -8,13 +8,15 @@ TRACKS_NOTE = """## Animate a photo along drawn tracks
 Draw in the *Track Editor*; the motion adapter makes a frozen image-to-video model follow (EMG). It runs as it is: the
 model comes with the pack.
 
-* *Motion from Tracks* spreads the tracks over the picture by a formula; *radius* is in pixels of the small picture. Wire
-  the other output of *Load Motion Adapter* to *network* and a learned one does it: it moves objects and leaves the rest.
+* *Motion from Tracks* spreads the tracks by a formula, *radius* in pixels of the small picture. Wire the other output
+  of *Load Motion Adapter* to *network*, and a learned one does it.
+* *Frames* of the *Track Editor* stay at 16, the model makes no other length; for more there is `long_clip_chain`. The
+  tracks are for this picture: draw your own on yours.
 * *Apply Motion Adapter*, *strength* 0: the model without the adapter, which moves things as it likes.
 * *Video* is the model's, *Pure warp* the photo carried along, without any model: look at what comes into view.
 
-The model is small (2 million weights, 64 x 64 pixels, 16 frames): it shows the method and runs on any CPU. For real
-photos at full size there is `animate_svd_mofa`.
+The model is small (2.5 million weights, trained at 64 x 64 pixels; multiples of 8 run): it shows the method on any CPU,
+mends what the warp smears, and hardly invents. For real photos at full size there is `animate_svd_mofa`.
 """
 SVD_NOTE = """## Stable Video Diffusion along drawn tracks (MOFA-Video)
 

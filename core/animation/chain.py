@@ -50,8 +50,8 @@ def window_starts(frames: int, window: int, overlap: int) -> list[int]:
         raise ValueError(f"windows of {window} frames overlap by 1 to {window - 1} of them, got {overlap}")
     if window > frames:
         raise ValueError(
-            f"the window is {window} frames, the clip has {frames}: make the window shorter, or the motion longer (its "
-            f"number of frames, or slower by AqueductComposeMotion)"
+            f"the window is {window} frames, the clip has {frames}: make the window shorter, if the MODEL makes such "
+            f"clips, or the motion longer (its number of frames, or slower by AqueductComposeMotion)"
         )
     last = frames - window
     return [*range(0, last, window - overlap), last]

@@ -89,13 +89,14 @@ class BridgeModel(comfy.model_base.BaseModel):
         if not fits:
             raise ValueError(
                 f"this bridge model takes a LATENT {expected} (frames in the batch axis), got {list(latent.shape)}; "
-                f"encode an image of the right size with the model's own VAE"
+                f"encode an image of the right size with the model's own VAE (scale it with ImageScale first)"
             )
         if latent.shape[0] % self.frames:
             raise ValueError(
                 f"this bridge model makes clips of {self.frames} frames, got a LATENT of {latent.shape[0]}: "
                 f"set frames = {self.frames} in AqueductReplicatePrior, or window = {self.frames} in "
-                f"AqueductEulerianChain"
+                f"AqueductEulerianChain, or make the motion of the carried picture {self.frames} frames long "
+                f"(AqueductTrackEditor, AqueductCameraMotion)"
             )
 
     def _image(self, given, prior, clips: int):

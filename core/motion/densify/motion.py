@@ -105,7 +105,7 @@ def _check(tracks: Tracks, image: Tensor | None, pinned: Tensor | None, guided: 
         if tuple(given.shape[-2:]) != (height, width):
             raise ValueError(
                 f"the {name} is {given.shape[-1]} x {given.shape[-2]} pixels, the tracks are for {width} x {height}: "
-                f"give the {name} of the picture that the tracks were drawn on, or resize it (or Tracks.resized)"
+                f"wire the same picture to AqueductTrackEditor and AqueductMotionFromTracks"
             )
     if pinned is not None and not bool(((pinned >= 0) & (pinned <= 1)).all()):
         raise ValueError(f"the pin mask must lie in 0..1, got {pinned.min().item():.4g} to {pinned.max().item():.4g}")
