@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from _results import as_text, rounded
+
 
 class Store:
     """``once(part, row, digest, measure)``: the row if it is there and was measured with the same files.
@@ -33,16 +35,6 @@ class Store:
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        rounded = json.loads(json.dumps(self.result), parse_float=lambda text: float(f"{float(text):.5g}"))
         beside = self.path.with_suffix(".part")
-        beside.write_text(_lines(rounded) + "\n")
+        beside.write_text(as_text(rounded(self.result)))
         beside.replace(self.path)
-
-
-def _lines(value, indent: str = "") -> str:
-    """JSON with lists on one line: most of this file is a value for each clip or frame."""
-    if not isinstance(value, dict):
-        return json.dumps(value)
-    inside = indent + " "
-    rows = [f"{inside}{json.dumps(key)}: {_lines(one, inside)}" for key, one in value.items()]
-    return "{\n" + ",\n".join(rows) + "\n" + indent + "}"

@@ -12,7 +12,6 @@ with GP noise ship in `models/`; those with white noise, which they are compared
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -25,7 +24,7 @@ from _pack import ROOT, load_pack
 load_pack()
 
 import torch
-from _results import previous
+from _results import as_text, previous, rounded
 from _warped_figures import figure, slice_picture
 from _warped_measure import measure_cost, measure_frames, measure_settings, measure_shifts, measure_video, slices
 from _warped_report import report
@@ -75,20 +74,11 @@ def main() -> None:
 
 def write(result: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    result = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.5g}"))
-    (folder / "warped_diffusion.json").write_text(_lines(result) + "\n")
+    result = rounded(result)
+    (folder / "warped_diffusion.json").write_text(as_text(result))
     if all(name in result for name in PARTS):
         (folder / "warped_diffusion.md").write_text(report(result))
         figure(result, folder / "warped_diffusion.png")
-
-
-def _lines(value, indent: str = "") -> str:
-    """JSON with lists on one line: most of this file is a value for each clip."""
-    if not isinstance(value, dict):
-        return json.dumps(value)
-    inside = indent + " "
-    rows = [f"{inside}{json.dumps(key)}: {_lines(one, inside)}" for key, one in value.items()]
-    return "{\n" + ",\n".join(rows) + "\n" + indent + "}"
 
 
 if __name__ == "__main__":

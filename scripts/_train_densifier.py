@@ -19,10 +19,11 @@ from aqueduct.core import checkpoints
 from aqueduct.core.motion.densify import DENSIFIERS
 from aqueduct.core.motion.densify.hints import scattered_hints
 from aqueduct.core.networks import SparseToDense
-from aqueduct.core.training.loop import LoopSettings, Progress, train
+from aqueduct.core.training.loop import LoopSettings
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.core.training.sparse_to_dense import HintedScenes, Scenes, belonging_loss, sparse_to_dense_loss
 from aqueduct.scripts._train_restoration import training_pictures
+from aqueduct.scripts._train_run import export, run_training
 
 SCENES = {64: 2500, 96: 1000}  # side in pixels -> scenes, made once; their hints are drawn anew each time
 BATCHES = {64: 12, 96: 6}
@@ -93,19 +94,8 @@ def run_densifier(name: str, recipe: DensifierRecipe, folder: Path) -> None:
         flow, shares = network.shared(scenes.picture, scenes.hints, scenes.known)
         return sparse_to_dense_loss(flow, scenes.flow) + belonging_loss(shares, scenes.layer, scenes.known)
 
-    def report(step: int, progress: Progress) -> None:
-        if step % 100 == 0 or step + 1 == recipe.settings.steps:
-            recent = progress.losses[-100:]
-            print(f"{name} step {step:5d} loss {sum(recent) / len(recent):.4f} {progress.seconds:6.0f} s", flush=True)
-
-    generator = torch.Generator().manual_seed(recipe.data_seed)
-    checkpoint = folder / f"{name}.resume.pt"
-    progress = train(network.parameters(), loss, recipe.settings, generator, checkpoint=checkpoint, report=report)
-    config = describe(recipe)
-    config["training"]["final_loss"] = round(sum(progress.losses[-200:]) / len(progress.losses[-200:]), 6)
-    config["training"]["seconds"] = round(progress.seconds)
-    checkpoints.save({"densifier": network}, folder / f"{name}.safetensors", config)
-    (folder / f"{name}.losses.txt").write_text("\n".join(f"{value:.6f}" for value in progress.losses) + "\n")
+    progress = run_training(name, network, loss, recipe.settings, recipe.data_seed, folder, every=100)
+    export(name, {"densifier": network}, describe(recipe), progress, folder, last=200)
     evaluate(folder / f"{name}.safetensors")
 
 

@@ -19,11 +19,12 @@ from aqueduct.core.networks.layout import InputLayout
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.networks.video_unet import VideoMotionAdapter, VideoUNet, start_from
 from aqueduct.core.training.geometric import MASKS, adjacent, from_first, geometric_consistency, total_loss
-from aqueduct.core.training.loop import LoopSettings, Progress, train
+from aqueduct.core.training.loop import LoopSettings
 from aqueduct.core.training.motion_clips import MotionClips, PhotoWorlds, estimated_clip, world_clip
 from aqueduct.core.training.objectives import draw_bridge, uniform_weight, z0_loss
 from aqueduct.scripts._media import read_clip
 from aqueduct.scripts._train_restoration import training_pictures
+from aqueduct.scripts._train_run import export, run_training
 
 SIZES = {
     "in_channels": 6, "out_channels": 3, "frames": 16, "channels": 48, "multipliers": [1, 2], "fold": 4
@@ -260,18 +261,7 @@ def run_emg(name: str, recipe: EmgRecipe, folder: Path) -> None:
     backbone, adapter = build(recipe, folder)
     trained = (backbone if adapter is None else adapter).train()
 
-    def report(step: int, progress: Progress) -> None:
-        if step % 50 == 0 or step + 1 == recipe.settings.steps:
-            recent = progress.losses[-50:]
-            print(f"{name} step {step:5d} loss {sum(recent) / len(recent):.5f} {progress.seconds:6.0f} s", flush=True)
-
-    generator = torch.Generator().manual_seed(recipe.data_seed)
-    progress = train(
-        trained.parameters(), make_loss(recipe, backbone, adapter, clips), recipe.settings, generator,
-        checkpoint=folder / f"{name}.resume.pt", report=report,
-    )  # fmt: skip
+    loss = make_loss(recipe, backbone, adapter, clips)
+    progress = run_training(name, trained, loss, recipe.settings, recipe.data_seed, folder, every=50)
     config = describe(recipe)
-    config["training"]["final_loss"] = round(sum(progress.losses[-50:]) / 50, 6)
-    config["training"]["seconds"] = round(progress.seconds)
-    checkpoints.save({next(iter(config["parts"])): trained}, folder / f"{name}.safetensors", config)
-    (folder / f"{name}.losses.txt").write_text("\n".join(f"{value:.6f}" for value in progress.losses) + "\n")
+    export(name, {next(iter(config["parts"])): trained}, config, progress, folder, last=50)

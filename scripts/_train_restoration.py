@@ -12,9 +12,10 @@ import torch
 from aqueduct.core import checkpoints
 from aqueduct.core.networks.restorer import Restorer
 from aqueduct.core.restoration import Precondition, make_problem
-from aqueduct.core.training.loop import LoopSettings, Progress, train
+from aqueduct.core.training.loop import LoopSettings
 from aqueduct.core.training.restoration import DAMAGES, NOISES, Crops, Levels, denoising_loss, pyramid
 from aqueduct.scripts._media import photo_path, picture_paths, read_clip, read_picture
+from aqueduct.scripts._train_run import export, run_training
 
 SIZE, BATCH = 64, 8
 SHORTEST = (80, 128, 192, 256)  # of the shorter side, pixels: a crop is between a quarter of a picture and most of it
@@ -122,16 +123,5 @@ def run_restoration(name: str, recipe: RestorationRecipe, folder: Path) -> None:
         sigma = levels.draw(BATCH, precondition.std, generator)
         return denoising_loss(network, precondition, z_0, noise(generator, BATCH, SIZE, SIZE), sigma, condition)
 
-    def report(step: int, progress: Progress) -> None:
-        if step % 100 == 0 or step + 1 == recipe.settings.steps:
-            recent = progress.losses[-100:]
-            print(f"{name} step {step:5d} loss {sum(recent) / len(recent):.5f} {progress.seconds:6.0f} s", flush=True)
-
-    generator = torch.Generator().manual_seed(recipe.data_seed)
-    checkpoint = folder / f"{name}.resume.pt"
-    progress = train(network.parameters(), loss, recipe.settings, generator, checkpoint=checkpoint, report=report)
-    config = describe(recipe)
-    config["training"]["final_loss"] = round(sum(progress.losses[-200:]) / len(progress.losses[-200:]), 6)
-    config["training"]["seconds"] = round(progress.seconds)
-    checkpoints.save(network, folder / f"{name}.safetensors", config)
-    (folder / f"{name}.losses.txt").write_text("\n".join(f"{value:.6f}" for value in progress.losses) + "\n")
+    progress = run_training(name, network, loss, recipe.settings, recipe.data_seed, folder, every=100)
+    export(name, {"model": network}, describe(recipe), progress, folder, last=200)

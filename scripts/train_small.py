@@ -25,12 +25,13 @@ from aqueduct.core.networks.layout import InputLayout
 from aqueduct.core.networks.neural_prior import NeuralPrior, make_prior
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
-from aqueduct.core.training.loop import LoopSettings, Progress, train
+from aqueduct.core.training.loop import LoopSettings
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
 from aqueduct.scripts._train_densifier import DENSIFIER_RECIPES, run_densifier
 from aqueduct.scripts._train_emg import EMG_RECIPES, run_emg
 from aqueduct.scripts._train_join import JOIN_RECIPES, run_join
 from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
+from aqueduct.scripts._train_run import export, run_training
 
 SIZES = {"out_channels": 3, "frames": 8, "height": 32, "width": 32, "patch": 8, "hidden": 128, "depth": 6, "heads": 4}
 CLASSES = len(DIRECTIONS)
@@ -175,26 +176,14 @@ def run(name: str, recipe: Recipe, folder: Path) -> None:
     world = MovingDigits(glyphs, size=SIZES["height"], frames=SIZES["frames"])
     network = build_network(recipe, folder).train()
 
-    def report(step: int, progress: Progress) -> None:
-        if step % 50 == 0 or step + 1 == recipe.settings.steps:
-            recent = progress.losses[-50:]
-            mean = sum(recent) / len(recent)
-            print(f"{name} step {step:5d} loss {mean:.5f} {progress.seconds:6.0f} s", flush=True)
-
-    generator = torch.Generator().manual_seed(recipe.data_seed)
-    progress = train(
-        network.parameters(), make_loss(recipe, network, world, folder), recipe.settings, generator,
-        checkpoint=folder / f"{name}.resume.pt", report=report,
-    )  # fmt: skip
+    loss = make_loss(recipe, network, world, folder)
+    progress = run_training(name, network, loss, recipe.settings, recipe.data_seed, folder, every=50)
     config = describe(recipe)
-    config["training"]["final_loss"] = round(sum(progress.losses[-50:]) / 50, 6)
-    config["training"]["seconds"] = round(progress.seconds)
     parts = {"prior" if recipe.process is None else "model": network}
     if recipe.prior is not None:
         parts["prior"], prior_config = checkpoints.load(folder / f"{recipe.prior}.safetensors", part="prior")
         config["parts"]["prior"] = prior_config["parts"]["prior"]
-    checkpoints.save(parts, folder / f"{name}.safetensors", config)
-    (folder / f"{name}.losses.txt").write_text("\n".join(f"{value:.6f}" for value in progress.losses) + "\n")
+    export(name, parts, config, progress, folder, last=50)
 
 
 def main() -> None:
