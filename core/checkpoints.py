@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, VideoMotionAdapter, VideoUNet
+from .networks.exemplar_unet import ExemplarNetwork, ExemplarUNet
 from .networks.mofa import SvdAdapter
+from .networks.style_encoder import StyleEncoder
 from .networks.token_adapter import TokenMotionAdapter
 from .released import recognise
 from .tensor_file import TensorFile, differences, open_tensors, shapes_of
@@ -26,7 +28,7 @@ METADATA_KEY = "aqueduct"
 FORMAT = 1
 NETWORKS = (
     LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, VideoUNet,
-    VideoMotionAdapter, SvdAdapter, TokenMotionAdapter,
+    VideoMotionAdapter, SvdAdapter, TokenMotionAdapter, ExemplarUNet, ExemplarNetwork, StyleEncoder,
 )  # fmt: skip
 ARCHITECTURES: dict[str, type[nn.Module]] = {network.__name__: network for network in NETWORKS}
 
