@@ -21,6 +21,29 @@ def uniform_weight(bridge: Bridge, t: Tensor) -> Tensor:
     return torch.ones_like(t)
 
 
+def step_weight(steps: int) -> Weight:
+    """EBDM eq. 7's ``c_eps,t``, scaled to mean 1: ``1 / (H m)`` at ``m = n/steps``, ``H = 1 + 1/2 + ... + 1/steps``.
+
+    The weight is how far one step of the sampler moves along the predicted residual. With ``deltahat_n = delta_n -
+    delta_(n-1) (1 - m_n)^2 / (1 - m_(n-1))^2`` and ``delta = 2 s m (1 - m)`` it is
+
+        c = (1 - m_(n-1)) deltahat_n / delta_n = (1 - m_(n-1)) - m_(n-1) (1 - m_n) / m_n = (m_n - m_(n-1)) / m_n = 1/n,
+
+    exactly, whatever the variance ``s``; at ``n = steps``, where ``delta`` vanishes, it is the limit. For a Brownian
+    bridge, then, and for no other process.
+
+    A constant factor leaves AdamW's steps as they are, but not the clipping of gradients: as it stands, with mean
+    ``H/steps`` (0.0075 at 1000), the gradients would stay far below the usual clip norm of 1. Hence the mean of 1.
+    """
+    harmonic = sum(1 / n for n in range(1, steps + 1))
+    return lambda bridge, t: 1 / (harmonic * t)
+
+
+def draw_times(count: int, steps: int, generator: torch.Generator) -> Tensor:
+    """``n / steps``, float64 ``[count]``, with ``n`` uniform on ``1..steps`` (EBDM algorithm 1)."""
+    return torch.randint(1, steps + 1, (count,), generator=generator, device=generator.device).double() / steps
+
+
 def draw_bridge(bridge: Bridge, z_0: Tensor, z_T: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """``z_t = a z_0 + b z_T + c eps`` at one time per clip (FrameBridge eq. 12)."""
     a, b, c = scalars_like(z_0, *bridge.coefficients(t))
