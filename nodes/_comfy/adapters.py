@@ -5,13 +5,10 @@ hands the adapter's residuals in with it. Nothing of the MODEL is changed; its w
 """
 
 import inspect
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import comfy.model_management as mm
 import comfy.model_patcher
-import comfy.ops
-import comfy.utils
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,12 +20,13 @@ from ...core.networks import MotionAdapter
 from ...core.noise.maps import latent_motion
 from .backbones import Backbone, Seen, backbone_of
 from .gradients import usable
-from .images import same_shape, to_clip
+from .images import check_aspect, to_clip
+from .loading import load_beside
 from .progress import reporter
+from .runs import Span, run_of, watch
 
 PART = "adapter"
 WRAPPER_KEY = "aqueduct_adapter"
-RUN_KEY = "aqueduct_adapter_run"  # in transformer_options, which each run has anew
 
 
 @dataclass(frozen=True)
@@ -44,38 +42,9 @@ class LoadedAdapter:
 
 
 def load_adapter(path: str) -> LoadedAdapter:
-    """The adapter of a file of ours or a released one. Raises ValueError where it has none.
-
-    Weights are kept in the type ComfyUI would keep a diffusion model of this size in; layers compute in the MODEL's.
-    """
+    """The adapter of a file of ours or a released one. Raises ValueError where it has none."""
     checkpoint = checkpoints.open_checkpoint(path)
-    device, offload = mm.get_torch_device(), mm.unet_offload_device()
-    checkpoints.build(checkpoint.config, PART, device="meta")  # says so where there is none
-    state = checkpoint.state(PART)
-    weights = comfy.utils.weight_dtype(state)
-    dtype = mm.unet_dtype(device, comfy.utils.calculate_parameters(state), weight_dtype=weights)
-    network = checkpoints.build(checkpoint.config, PART, operations=comfy.ops.manual_cast, dtype=dtype, device="cpu")
-    checkpoints.load_strictly(network, state, checkpoint.name)
-    network = network.eval().requires_grad_(False)
-    return LoadedAdapter(comfy.model_patcher.ModelPatcher(network, device, offload), checkpoint.config)
-
-
-@dataclass(eq=False)
-class Run:
-    """What adapters need and keep during one run of a sampler: the MODEL's levels, and features carried along."""
-
-    sampling: Any
-    carried: dict[Any, list[Tensor]] = field(default_factory=dict)
-
-
-def running(executor, guider, sigmas, extra_args, *args, **kwargs):
-    """A SAMPLER_SAMPLE wrapper: a `Run` while the sampler runs."""
-    options = extra_args["model_options"].setdefault("transformer_options", {})
-    options[RUN_KEY] = Run(guider.inner_model.model_sampling)
-    try:
-        return executor(guider, sigmas, extra_args, *args, **kwargs)
-    finally:
-        del options[RUN_KEY]
+    return LoadedAdapter(load_beside(checkpoint, PART), checkpoint.config)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +52,7 @@ class Attachment:
     """An adapter on a MODEL. Its instances are DIFFUSION_MODEL wrappers.
 
     ``motion`` in both directions; ``image [1, 3, H, W]`` in 0..1: what the first frame shows; ``strength`` multiplies
-    the residuals, from ``start`` to ``end`` of the MODEL's levels (percent as ComfyUI's ControlNets count it).
+    the residuals, within ``span`` of the MODEL's levels.
     ``window``: start and stop, the frames of the motion that the clip is; None for all.
 
     Raises ValueError for what can be seen to be wrong before there is a LATENT.
@@ -94,15 +63,10 @@ class Attachment:
     motion: MotionField
     image: Tensor
     strength: float
-    start: float
-    end: float
+    span: Span
     window: tuple[int, int] | None = None
 
     def __post_init__(self):
-        if not 0 <= self.start <= self.end <= 1:
-            raise ValueError(
-                f"start_percent {self.start} and end_percent {self.end} must be 0 to 1, the start before the end"
-            )
         self.clip_motion()
 
     def clip_motion(self) -> MotionField:
@@ -116,27 +80,17 @@ class Attachment:
         """
         return replace(self, window=(start, stop), image=self.image if image is None else to_clip(image[:1]))
 
-    def active(self, run: Run, options: dict) -> bool:
-        """Whether the network is asked at a level where the adapter counts."""
-        level = float(options["sigmas"].flatten()[0])
-        first, last = (run.sampling.percent_to_sigma(percent) for percent in (self.start, self.end))
-        return bool(self.strength) and float(last) <= level <= float(first)
-
     def __call__(self, executor, *args, **kwargs):
         call = inspect.signature(executor.original).bind(*args, **kwargs)
         call.apply_defaults()
         options = call.arguments["transformer_options"]
-        run = options.get(RUN_KEY)
-        if run is None:
-            raise ValueError("a MODEL with a motion adapter is to be sampled by a GUIDER (KSampler or any other node)")
-        if not self.active(run, options):
+        run = run_of(options, "a motion adapter")
+        if not self.strength or not self.span.holds(run, options):
             return executor(*args, **kwargs)
         network = self.adapter.network
         seen = self.backbone.read(call.arguments, executor.class_obj, network)
-        key = self, seen.frames, seen.film
-        if key not in run.carried:
-            run.carried[key] = self.carried(seen)
-        carried = [features.repeat(seen.clips, 1, 1, 1) for features in run.carried[key]]
+        of_one = run.once((self, seen.frames, seen.film), lambda: self.carried(seen))
+        carried = [features.repeat(seen.clips, 1, 1, 1) for features in of_one]
         residuals = network(seen.entering, seen.timesteps, carried, **seen.arguments)
         self.backbone.add(call.arguments, [self.strength * residual for residual in residuals], network)
         return executor(*call.args, **call.kwargs)
@@ -148,8 +102,8 @@ class Attachment:
         """
         motion = self.clip_motion()
         self._check_frames(motion, seen)
-        check_aspect("motion", motion.size, seen, "take the motion of these frames, or AqueductResizeMotion")
-        check_aspect("image", self.image.shape[-2:], seen, "crop it first (ImageScale with crop center)")
+        check_aspect("motion", motion.size, seen.cells, "take the motion of these frames, or AqueductResizeMotion")
+        check_aspect("image", self.image.shape[-2:], seen.cells, "crop it first (ImageScale with crop center)")
         x = seen.entering
         motion = latent_motion(motion.to(x.device), self.backbone.compression, _stoppable).resized(*seen.film)
         image = F.interpolate(self.image.to(x.device), seen.film, mode="bilinear", antialias=True)
@@ -170,15 +124,6 @@ def _stoppable(done: int, total: int) -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def check_aspect(what: str, size: tuple[int, int], seen: Seen, way_out: str) -> None:
-    """ValueError, naming both, unless a scale takes ``size`` to the LATENT's, to within one cell."""
-    if not same_shape(size, seen.cells):
-        raise ValueError(
-            f"the {what} is {size[1]} x {size[0]} pixels, the LATENT {seen.cells[1]} x {seen.cells[0]}, another aspect "
-            f"ratio: {way_out}"
-        )
-
-
 def attached(
     model, adapter: LoadedAdapter, motion: MotionField, image: Tensor, strength: float, start: float, end: float
 ):  # fmt: skip
@@ -188,10 +133,9 @@ def attached(
     """
     backbone = backbone_of(model.model, adapter.network)
     motion, first = motion.bidirectional(reporter()), to_clip(image[:1])
-    attachment = Attachment(adapter, backbone, motion, first, strength, start, end)
+    attachment = Attachment(adapter, backbone, motion, first, strength, Span(start, end))
     clone = model.clone()
-    if not clone.get_wrappers(WrappersMP.SAMPLER_SAMPLE, WRAPPER_KEY):
-        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, WRAPPER_KEY, running)
+    watch(clone)
     clone.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, WRAPPER_KEY, attachment)
     # Loaded and freed with the MODEL, by ComfyUI.
     clone.set_additional_models(WRAPPER_KEY, [*clone.get_additional_models_with_key(WRAPPER_KEY), adapter.patcher])

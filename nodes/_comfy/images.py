@@ -74,3 +74,12 @@ def same_shape(size: tuple[int, int], cells: tuple[int, int]) -> bool:
     """Whether some scale takes frames of this height and width to so many cells, each side to within one of them."""
     sides = list(zip(size, cells, strict=True))
     return max(side / (n + 1) for side, n in sides) < min(side / max(n - 1, 1e-9) for side, n in sides)
+
+
+def check_aspect(what: str, size: tuple[int, int], cells: tuple[int, int], way_out: str) -> None:
+    """ValueError, naming both, unless a scale takes ``size`` to the LATENT's ``cells``, to within one of them."""
+    if not same_shape(size, cells):
+        raise ValueError(
+            f"the {what} is {size[1]} x {size[0]} pixels, the LATENT {cells[1]} x {cells[0]}, another aspect "
+            f"ratio: {way_out}"
+        )

@@ -7,6 +7,7 @@ import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.model_patcher
+import comfy.ops
 import comfy.supported_models_base
 import comfy.utils
 
@@ -83,6 +84,21 @@ def load_model(
     if hasattr(patcher, "cached_patcher_init"):
         patcher.cached_patcher_init = (_reload, (path, family, make))
     return patcher, description
+
+
+def load_beside(checkpoint: checkpoints.Checkpoint, part: str) -> comfy.model_patcher.ModelPatcher:
+    """A part of a file that runs beside a MODEL's network. Raises ValueError where the file has none.
+
+    Weights are kept in the type ComfyUI would keep a diffusion model of this size in; layers compute in the MODEL's.
+    """
+    device, offload = mm.get_torch_device(), mm.unet_offload_device()
+    checkpoints.build(checkpoint.config, part, device="meta")  # says so where there is none
+    state = checkpoint.state(part)
+    weights = comfy.utils.weight_dtype(state)
+    dtype = mm.unet_dtype(device, comfy.utils.calculate_parameters(state), weight_dtype=weights)
+    network = checkpoints.build(checkpoint.config, part, operations=comfy.ops.manual_cast, dtype=dtype, device="cpu")
+    checkpoints.load_strictly(network, state, checkpoint.name)
+    return comfy.model_patcher.ModelPatcher(network.eval().requires_grad_(False), device, offload)
 
 
 def _reload(path, family, make, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:

@@ -278,7 +278,7 @@ def test_comfy_loads_and_frees_the_adapter_with_the_model(backbone):
 def test_an_interrupt_leaves_everything_usable(backbone):
     import comfy.model_management as mm
 
-    from aqueduct.nodes._comfy.adapters import RUN_KEY
+    from aqueduct.nodes._comfy.runs import RUN_KEY
 
     model, seen, options = on_own(backbone), [], []
     expected = sample_own(backbone, model)

@@ -1,0 +1,65 @@
+"""What a wrapper around a MODEL's network knows of the run of a sampler that it is called in."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from comfy.patcher_extension import WrappersMP
+
+RUN_KEY = "aqueduct_run"  # in transformer_options, which each run has anew
+Value = TypeVar("Value")
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a sampler: the MODEL's levels, and what was computed once for all of its steps."""
+
+    sampling: Any
+    kept: dict[Hashable, Any] = field(default_factory=dict)
+
+    def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        if key not in self.kept:
+            self.kept[key] = make()
+        return self.kept[key]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a MODEL's levels, ``start`` to ``end`` of 0 to 1, as ControlNets count it. Raises ValueError."""
+
+    start: float
+    end: float
+
+    def __post_init__(self):
+        if not 0 <= self.start <= self.end <= 1:
+            raise ValueError(
+                f"start_percent {self.start} and end_percent {self.end} must be 0 to 1, the start before the end"
+            )
+
+    def holds(self, run: Run, options: dict) -> bool:
+        """Whether the network is asked at a level in it; ``options``: the call's transformer_options."""
+        level = float(options["sigmas"].flatten()[0])
+        first, last = (run.sampling.percent_to_sigma(percent) for percent in (self.start, self.end))
+        return float(last) <= level <= float(first)
+
+
+def watch(clone) -> None:
+    """Have a `Run` in the transformer_options of this MODEL while a sampler runs."""
+    if not clone.get_wrappers(WrappersMP.SAMPLER_SAMPLE, RUN_KEY):
+        clone.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, RUN_KEY, _running)
+
+
+def run_of(options: dict, what: str) -> Run:
+    """The run that a MODEL with ``what`` is in. Raises ValueError where it is called by something else."""
+    if RUN_KEY not in options:
+        raise ValueError(f"a MODEL with {what} is to be sampled by a GUIDER (KSampler or any other node)")
+    return options[RUN_KEY]
+
+
+def _running(executor, guider, sigmas, extra_args, *args, **kwargs):
+    options = extra_args["model_options"].setdefault("transformer_options", {})
+    options[RUN_KEY] = Run(guider.inner_model.model_sampling)
+    try:
+        return executor(guider, sigmas, extra_args, *args, **kwargs)
+    finally:
+        del options[RUN_KEY]
