@@ -1,11 +1,16 @@
 """The training loop: resumes exactly, keeps its last good file, and learns."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from aqueduct.core.training import loop
+from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.loop import LoopSettings, train
+from aqueduct.core.training.plateau import Plateau
 
 SETTINGS = LoopSettings(steps=6, learning_rate=1e-2, warmup=2, weight_decay=0.1, save_every=3)
 
@@ -30,13 +35,15 @@ def loss_of(made: nn.Module):
     return loss
 
 
-def run(made: nn.Module, settings=SETTINGS, checkpoint=None, stop_at: int | None = None, loss=None, seed: int = 0):
+def run(
+    made: nn.Module, settings=SETTINGS, checkpoint=None, stop_at: int | None = None, loss=None, seed: int = 0, **more
+):
     def report(step: int, progress) -> None:
         if step == stop_at:
             raise Interrupted
 
     generator = torch.Generator().manual_seed(seed)
-    return train(made.parameters(), loss or loss_of(made), settings, generator, checkpoint, report)
+    return train(made.parameters(), loss or loss_of(made), settings, generator, checkpoint, report, **more)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -142,3 +149,113 @@ def test_learning_rate():
     assert settings.rate(50) == pytest.approx(1.0)
     assert settings.rate(100) == pytest.approx(0.0)
     assert all(settings.rate(k) > settings.rate(k + 1) for k in range(10, 100))
+
+
+# --- accumulation, average, plateau -----------------------------------------------------------------------------------
+
+
+def test_plain_run_is_adamw_clipped_on_a_cosine():
+    """Bit for bit, written out: neither average, plateau nor accumulation leaves a trace when it is not asked for."""
+    made, plain = network(), network()
+    losses = run(made).losses
+    generator, loss = torch.Generator().manual_seed(0), loss_of(plain)
+    optimiser = torch.optim.AdamW(plain.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
+    for step in range(6):
+        optimiser.param_groups[0]["lr"] = 1e-2 * min(1.0, (step + 1) / 2) * 0.5 * (1 + math.cos(math.pi * step / 6))
+        optimiser.zero_grad(set_to_none=True)
+        value = loss(generator)
+        value.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        optimiser.step()
+        assert value.item() == losses[step]
+    assert same(made, plain)
+
+
+def test_accumulation_is_the_mean_of_the_losses():
+    """Two batches of 4 in one step: what one step on the mean of both losses does, and what one batch of 8 does."""
+    batches = torch.randn(12, 4, 4, generator=torch.Generator().manual_seed(5)).double()
+
+    def trained(count: int, accumulate: int):
+        made, stream = network().double(), iter(batches.view(-1, count, 4))
+
+        def loss(generator):
+            x = next(stream)
+            return (made(x) - x.sum(1, keepdim=True)).square().mean()
+
+        return made, run(made, replace(SETTINGS, accumulate=accumulate), loss=loss).losses
+
+    (halves, losses), (whole, expected) = trained(4, 2), trained(8, 1)
+    assert len(losses) == 6 and losses == pytest.approx(expected, rel=1e-9)
+    for a, b in zip(halves.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+class Jumpy(Plateau):
+    """A plateau so impatient that six steps see it act."""
+
+    def __init__(self):
+        super().__init__(factor=0.5, patience=0, window=2, threshold=0.9)
+
+
+ALL = replace(SETTINGS, accumulate=2, steps=9, save_every=3)
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 8])
+def test_resumes_exactly_with_all_of_it(tmp_path, stop_at):
+    """Average, plateau (in the middle of a window, before and after a drop) and accumulation: bit for bit."""
+    whole, first, second = network(), network(), network()
+    averages = [Ema(made.parameters(), 0.9) for made in (whole, first, second)]
+    plateaus = [Jumpy() for _ in range(3)]
+    expected = run(whole, ALL, ema=averages[0], plateau=plateaus[0]).losses
+    path = tmp_path / "run.pt"
+    with pytest.raises(Interrupted):
+        run(first, ALL, path, stop_at, ema=averages[1], plateau=plateaus[1])
+    assert run(second, ALL, path, seed=99, ema=averages[2], plateau=plateaus[2]).losses == expected
+    assert same(whole, second) and len(expected) == 9
+    for a, b in zip(averages[0].average, averages[2].average, strict=True):
+        assert torch.equal(a, b)
+    assert plateaus[0].state_dict() == plateaus[2].state_dict() and plateaus[0].scale < 1
+    assert averages[2].updates == 9
+
+
+def test_average_follows_every_step():
+    made = network()
+    ema = Ema(made.parameters(), 0.5, lambda update: 1.0)
+    start = [p.detach().clone() for p in made.parameters()]
+    run(made, replace(SETTINGS, steps=1), ema=ema)
+    for average, before, after in zip(ema.average, start, made.parameters(), strict=True):
+        torch.testing.assert_close(average, (before + after.detach()) / 2)
+
+
+def test_average_of_other_parameters():
+    with pytest.raises(ValueError, match="average is of 4 parameters, which are not the 3 in training"):
+        made = network()
+        ema = Ema(made.parameters())
+        made[0].weight.requires_grad_(False)
+        run(made, ema=ema)
+
+
+def test_file_and_run_must_agree(tmp_path):
+    with_average, without = network(), network()
+    run(with_average, checkpoint=tmp_path / "with.pt", ema=Ema(with_average.parameters()))
+    run(without, checkpoint=tmp_path / "without.pt")
+    with pytest.raises(ValueError, match="with ema, and this one has neither"):
+        run(network(), checkpoint=tmp_path / "with.pt")
+    with pytest.raises(ValueError, match="with neither ema nor plateau, and this one has plateau"):
+        run(network(), checkpoint=tmp_path / "without.pt", plateau=Plateau())
+
+
+def test_plateau_stands_in_for_the_cosine(monkeypatch):
+    """Warm-up, then the peak times the plateau's scale, which falls after each window that is no better."""
+    rates = []
+    real = torch.optim.AdamW.step
+
+    def step(self, *arguments):
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    made = network()
+    flat = made[0].weight
+    run(made, replace(SETTINGS, steps=8), loss=lambda generator: 0 * flat.sum() + 1, plateau=Jumpy())
+    assert rates == pytest.approx([0.005, 0.01, 0.01, 0.01, 0.005, 0.005, 0.0025, 0.0025])
