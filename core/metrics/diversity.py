@@ -1,0 +1,33 @@
+"""How much answers to one question differ, against how much answers to different questions do."""
+
+from collections.abc import Callable
+from itertools import combinations, product
+
+from torch import Tensor
+
+# two pictures [3, H, W] -> how far they are apart
+Distance = Callable[[Tensor, Tensor], float]
+
+
+def diversity(samples: Tensor, distance: Distance) -> float:
+    """Mean distance over all pairs of ``samples [n, 3, H, W]``: of one control and exemplar, by different seeds."""
+    pairs = list(combinations(samples, 2))
+    if not pairs:
+        raise ValueError(f"diversity takes at least two samples, got {len(samples)}")
+    return sum(distance(one, other) for one, other in pairs) / len(pairs)
+
+
+def spread(groups: Tensor, distance: Distance) -> float:
+    """Mean distance between samples of different groups, ``groups [g, n, 3, H, W]``: one control, g exemplars.
+
+    As large as `diversity` if the exemplar makes no difference, larger if it does.
+    """
+    between = [distance(*pair) for one, other in combinations(groups, 2) for pair in product(one, other)]
+    if not between:
+        raise ValueError(f"spread takes at least two groups, got {len(groups)}")
+    return sum(between) / len(between)
+
+
+def root_mean_square(one: Tensor, other: Tensor) -> float:
+    """A plain `Distance`, in the pictures' own unit."""
+    return (one - other).square().mean().sqrt().item()
