@@ -62,7 +62,9 @@ class ExemplarAttention(nn.Module):
             torch.cat([self._split(own), held.to(x).expand(len(x), -1, -1, -1)], dim=2)
             for own, held in ((self.k(normed), memory.keys), (self.v(normed), memory.values))
         )
-        allowed = None if memory.keep is None else F.pad(memory.keep, (x[0, 0].numel(), 0), value=True)[:, None, None]
+        allowed = None
+        if memory.keep is not None:  # beside all of the picture itself
+            allowed = F.pad(memory.keep.to(x.device), (x[0, 0].numel(), 0), value=True)[:, None, None]
         attended = F.scaled_dot_product_attention(self._split(self.q(normed)), keys, values, attn_mask=allowed)
         return self.proj(rearrange(attended, "n heads (h w) d -> n (heads d) h w", h=x.shape[2]))
 
@@ -71,10 +73,15 @@ class ExemplarAttention(nn.Module):
 
 
 def resized(weight: Weight, like: Tensor) -> Weight:
-    """A map as means over the cells of ``like [n, c, h, w]``; numbers, and one number for each picture, stay."""
-    if not isinstance(weight, Tensor) or weight.shape[-2:] in ((1, 1), like.shape[-2:]):
+    """A map as means over the cells of ``like [n, c, h, w]``; numbers, and one number for each picture, stay.
+
+    A tensor comes back in the type and on the device of ``like``.
+    """
+    if not isinstance(weight, Tensor):
         return weight
-    return F.adaptive_avg_pool2d(weight.to(like), like.shape[-2:])
+    weight = weight.to(like)
+    fits = weight.shape[-2:] in ((), (1, 1), like.shape[-2:])
+    return weight if fits else F.adaptive_avg_pool2d(weight, like.shape[-2:])
 
 
 def shared(weights: Sequence[Weight]) -> list[Weight]:

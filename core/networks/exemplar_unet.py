@@ -93,8 +93,7 @@ class Site(nn.Module):
 
 def _with_all(x: Tensor, additions: Sequence[tuple[Weight, Tensor]]) -> Tensor:
     for weight, addition in additions:
-        scale = resized(weight, x)
-        x = x + (scale.to(x) if isinstance(scale, Tensor) else scale) * addition
+        x = x + resized(weight, x) * addition
     return x
 
 
@@ -128,9 +127,16 @@ class _Trunk(nn.Module):
 
         self.sites = nn.ModuleList(site(channels * multipliers[level]) for _, level in order)
 
+    @property
+    def step(self) -> int:
+        """Width and height must be multiples of it."""
+        return self.fold * 2 ** (self.unet.levels - 1)
+
     def enter(self, x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        if x.dim() != 4 or x.shape[1] != self.in_channels or x.shape[2] % self.step or x.shape[3] % self.step:
+            wanted = f"[n, {self.in_channels}, h, w] with h and w multiples of {self.step}"
+            raise ValueError(f"expected {wanted}, got {list(x.shape)}")
         x = F.pixel_unshuffle(x, self.fold)
-        self.unet._check(x)
         return x, self.unet.time_embed(sinusoidal(timesteps, self.unet.channels).to(x.dtype))
 
     def walk(self, x: Tensor, emb: Tensor, visit: Callable[[Tensor, int], Tensor]) -> Tensor:
@@ -139,8 +145,10 @@ class _Trunk(nn.Module):
         for n, stage in enumerate(self.unet.input_blocks):
             x = self._stage(stage, x, emb, self.down.get(n), visit)
             skips.append(x)
-        before, attention, after = self.unet.middle_block
-        x = after(visit(attention(before(x, emb)), self.middle), emb)
+        before, attention, *after = self.unet.middle_block
+        x = visit(attention(before(x, emb)), self.middle)
+        for block in after:
+            x = block(x, emb)
         for n, stage in enumerate(self.unet.output_blocks):
             x = self._stage(stage, torch.cat([x, skips.pop()], dim=1), emb, self.up.get(n), visit)
         return x
@@ -177,11 +185,6 @@ class ExemplarUNet(_Trunk):
         )  # fmt: skip
         self.features = features
         self.linear = operations.Linear(features, context, dtype=dtype, device=device)
-
-    @property
-    def step(self) -> int:
-        """Width and height must be multiples of it."""
-        return self.fold * 2 ** (self.unet.levels - 1)
 
     def token(self, cls: Tensor) -> Tensor:
         """``[n, features]``, the encoder's [CLS], to ``[n, 1, context]`` (EBDM eq. 5)."""
@@ -222,7 +225,7 @@ class ExemplarNetwork(_Trunk):
         if kept:
             del self.unet.output_blocks[-1][1:]
         else:
-            self.unet.middle_block[2] = nn.Identity()
+            del self.unet.middle_block[2]
         last = self.sites[-1]
         del last.attention, last.cross, last.feed
 

@@ -47,7 +47,8 @@ class StyleEncoder(nn.Module):
         scale = self.size / min(x.shape[-2:])
         if scale != 1:
             size = [max(self.size, round(side * scale)) for side in x.shape[-2:]]
-            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+            x = x.to(torch.promote_types(x.dtype, torch.float32))  # processors cannot scale halves
+            x = F.interpolate(x, size, mode="bilinear", antialias=True).to(pictures.dtype)
         levels = [x]
         for stage in self.stages:
             levels.append(stage(levels[-1]))
