@@ -1,24 +1,30 @@
-"""Training of exemplar-guided translation: the loss of EBDM, and its two stages."""
+"""Training of exemplar-guided translation: the loss of EBDM, its two stages, and its settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..bridges import PARAMETERISATIONS, PRECONDITIONS, Bridge, NetworkDenoiser, brownian
+from ..networks.exemplar_attention import ExemplarAttention
+from ..networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remember
+from .loop import LoopSettings
 from .objectives import Weight, draw_bridge, draw_times, step_weight, z0_loss
 
 STEPS = 1000
 
 
 def exemplar_loss(
-    denoiser: nn.Module, z_T: Tensor, z_0: Tensor, style, generator: torch.Generator,
+    denoiser: nn.Module, z_T: Tensor, z_0: Tensor, style: Style | None, generator: torch.Generator,
     bridge: Bridge | None = None, weight: Weight | None = None,
 ) -> Tensor:  # fmt: skip
     """EBDM eq. 7 for a batch: the weighted squared error of the residual ``z_t - z_0`` at times drawn for each row.
 
     ``denoiser(z_t, timesteps, styles)`` predicts the residual; ``z_T, z_0 [n, c, h, w]`` are the latents of control
     and photo; ``style`` is the exemplar of each row, or None. Default: the Brownian bridge of variance 1 in 1000 steps
-    with `objectives.step_weight`. Under it a network that answers 0 has the loss ``(2 (1 - m) + m |z_T - z_0|^2) / H``
-    per pixel at ``m``: no time dominates.
+    with `objectives.step_weight`. Under it a network that answers 0 has the loss ``(2 (1 - m) + m (z_T - z_0)^2) / H``
+    at ``m``: no time dominates.
 
     The error in ``z_0`` is the error in the residual, since ``z_t`` is given. Times and noise come from ``generator``.
     """
@@ -33,3 +39,94 @@ def exemplar_loss(
     )  # fmt: skip
     prediction = predict(draw_bridge(bridge, z_0, z_T, t, eps), t)
     return z0_loss(prediction, z_0, weight(bridge, t))
+
+
+def drop_exemplar(style: Style, count: int, share: float, generator: torch.Generator) -> Style:
+    """Without its exemplar in a ``share`` of the ``count`` rows; nothing is drawn for a share of 0.
+
+    By weight 0, under which a row's output is that without any style.
+    """
+    if share == 0:
+        return style
+    kept = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device) >= share
+    weight = torch.as_tensor(style.weight)
+    return style.weighted(weight * kept.to(weight))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of training, as data.
+
+    ``exemplar(target, partner)``: which of the two pictures is the exemplar. ``engaged``: whether its detailed features
+    are attended to, or only its token. ``trained(denoiser, network)``: the parameters that move. ``dropout``: share of
+    rows without an exemplar.
+    """
+
+    exemplar: Callable[[Tensor, Tensor], Tensor]
+    engaged: bool
+    trained: Callable[[ExemplarUNet, ExemplarNetwork | None], list[nn.Parameter]]
+    dropout: float = 0.0
+
+    def select(self, denoiser: ExemplarUNet, network: ExemplarNetwork | None = None) -> list[nn.Parameter]:
+        """Freeze all of both but what this stage trains, and return that. For `loop.train` and `Ema`."""
+        parts = [part for part in (denoiser, network) if part is not None]
+        for part in parts:
+            part.requires_grad_(False)
+        chosen = self.trained(denoiser, network)
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        return chosen
+
+    def style(
+        self, denoiser: ExemplarUNet, network: ExemplarNetwork | None, z: Tensor, cls: Tensor,
+        keep: Tensor | None = None,
+    ) -> Style:  # fmt: skip
+        """Of the exemplars' latents ``z [n, c, h, w]`` and [CLS] ``cls [n, features]``; ``keep`` as of `remember`."""
+        return remember(denoiser, network, z, cls, keep) if self.engaged else Style(denoiser.token(cls.to(z)))
+
+    def loss(
+        self, denoiser: ExemplarUNet, network: ExemplarNetwork | None, z_T: Tensor, z_0: Tensor, z: Tensor,
+        cls: Tensor, generator: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """Of one batch: control ``z_T``, photo ``z_0`` and exemplar ``z``, all ``[n, c, h, w]``; ``cls`` its [CLS]."""
+        style = drop_exemplar(self.style(denoiser, network, z, cls), len(z_0), self.dropout, generator)
+        return exemplar_loss(denoiser, z_T, z_0, style, generator)
+
+
+def attention_parameters(denoiser: ExemplarUNet) -> list[nn.Parameter]:
+    """Those of the exemplar attention inside the denoiser."""
+    attentions = [module for module in denoiser.modules() if isinstance(module, ExemplarAttention)]
+    return [parameter for attention in attentions for parameter in attention.parameters()]
+
+
+def _all_but_attention(denoiser: ExemplarUNet, network: ExemplarNetwork | None) -> list[nn.Parameter]:
+    left_out = {id(parameter) for parameter in attention_parameters(denoiser)}
+    return [parameter for parameter in denoiser.parameters() if id(parameter) not in left_out]
+
+
+def _attention_and_network(denoiser: ExemplarUNet, network: ExemplarNetwork | None) -> list[nn.Parameter]:
+    if network is None:
+        raise ValueError("the second stage trains an exemplar network, and none was given")
+    return [*network.parameters(), *attention_parameters(denoiser)]
+
+
+# EBDM section 4.2. First self-reconstruction: the denoiser and its token's Linear learn, from the target as its own
+# exemplar, to translate in a given style; the exemplar network is not engaged. Then the exemplar network and the
+# attention to it learn from a partner of the target, everything else frozen.
+STAGES = (
+    # Dropout is not in the paper. With it the bridge runs without an exemplar too; in the second stage rows without one
+    # would train nothing.
+    Stage(lambda target, partner: target, engaged=False, trained=_all_but_attention, dropout=0.1),
+    Stage(lambda target, partner: partner, engaged=True, trained=_attention_and_network),
+)
+
+PAPER_BATCH = 8
+
+
+def paper_settings(steps: int) -> LoopSettings:
+    """EBDM section 9.2: AdamW at 1e-5, two batches of `PAPER_BATCH` a step; with an `Ema` and a `Plateau` (factor 0.2).
+
+    The paper gives neither the number of steps nor warm-up, weight decay or clipping: here no warm-up, AdamW's default
+    decay, gradients clipped at this project's norm of 1.
+    """
+    return LoopSettings(steps, learning_rate=1e-5, warmup=0, weight_decay=1e-2, accumulate=2)
