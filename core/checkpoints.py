@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, VideoMotionAdapter, VideoUNet
+from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, UNet, VideoMotionAdapter, VideoUNet
 from .networks.exemplar_unet import ExemplarNetwork, ExemplarUNet
 from .networks.mofa import SvdAdapter
 from .networks.style_encoder import StyleEncoder
@@ -28,7 +28,7 @@ METADATA_KEY = "aqueduct"
 FORMAT = 1
 NETWORKS = (
     LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, VideoUNet,
-    VideoMotionAdapter, SvdAdapter, TokenMotionAdapter, ExemplarUNet, ExemplarNetwork, StyleEncoder,
+    VideoMotionAdapter, SvdAdapter, TokenMotionAdapter, ExemplarUNet, ExemplarNetwork, StyleEncoder, UNet,
 )  # fmt: skip
 ARCHITECTURES: dict[str, type[nn.Module]] = {network.__name__: network for network in NETWORKS}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .networks import LatteVideo, NeuralPrior
 from .networks.layout import InputLayout
+from .released_bbdm import LBBDM
 from .released_cmp import CMP
 from .released_layout import Released
 from .released_mofa import MOFA
@@ -58,6 +59,7 @@ RELEASED: tuple[Released, ...] = (
         {**LATTE_S2, "frames": FRAMES, "in_channels": 4}, UCF101,
         renamed=(("nwarp_model.", "network."), ("", "network.")), beside=("diffusion_model.",),
     ),
+    LBBDM,
     CMP,
     MOFA,
 )  # fmt: skip
@@ -84,6 +86,7 @@ def recognise(file: TensorFile) -> Conversion:
         expected, found = released.shapes, {ours: file.shapes[theirs] for ours, theirs in names.items()}
         difference = differences(expected, found)
         if not difference:
+            _check_entries(released, file)
             return Conversion(released.config, file, names)
         likeness = len(expected.items() & found.items()) / len(expected.keys() | found.keys())
         if likeness > closest:
@@ -93,3 +96,11 @@ def recognise(file: TensorFile) -> Conversion:
         f"metadata {sorted(file.metadata) or 'none'}.{told} Understood are files written by Aqueduct, and "
         f"{'; '.join(released.title for released in RELEASED)}"
     )
+
+
+def _check_entries(released: Released, file: TensorFile) -> None:
+    for entry in sorted(released.refused.keys() & file.entries):
+        raise ValueError(
+            f"{file.name} is {released.title}, but was trained on {released.refused[entry]} (its entry {entry!r}), "
+            f"which Aqueduct does not read"
+        )

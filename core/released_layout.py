@@ -16,7 +16,7 @@ def _bare(layer: type[nn.Module]) -> type[nn.Module]:
     return type(layer.__name__, (layer,), {"reset_parameters": lambda self: None})
 
 
-_LAYERS = (nn.Linear, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 _BARE = SimpleNamespace(**{layer.__name__: _bare(layer) for layer in _LAYERS})
 
 
@@ -26,6 +26,7 @@ class Released:
 
     ``renamed``: pairs of beginnings of keys, (theirs, ours), of which the first that fits holds; keys that none fits
     stay. Keys beginning with one of ``beside`` are of another network that may lie in the same file and is not needed.
+    ``refused``: entries of the checkpoint beside its weights with which this is another model -> what they stand for.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Released:
     settings: dict[str, Any] = field(default_factory=dict)
     renamed: tuple[tuple[str, str], ...] = ()
     beside: tuple[str, ...] = ()
+    refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def config(self) -> dict[str, Any]:

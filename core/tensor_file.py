@@ -5,7 +5,7 @@ What kind a file is shows in its first bytes; its name is not trusted.
 
 import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,19 +24,25 @@ CONVERT = (
 )
 
 
+SECTIONS = ("ema", "model", "state_dict")
+
+
 @dataclass(frozen=True)
 class TensorFile:
-    """An opened file: what it holds is known, tensors are read on demand."""
+    """An opened file: what it holds is known, tensors are read on demand.
+
+    ``entries``: the names at the top of a PyTorch checkpoint, of which one may be the section the tensors lie in.
+    """
 
     name: str
     metadata: dict[str, str]
     shapes: Shapes
     read: Callable[[Iterable[str]], dict[str, Tensor]]
+    entries: frozenset[str] = frozenset()
 
 
-def open_tensors(path: str | Path) -> TensorFile:
-    """The tensors in ``path``. Of a PyTorch checkpoint: those under ``["ema"]``, else ``["model"]``, else
-    ``["state_dict"]``, else all.
+def open_tensors(path: str | Path, sections: Sequence[str] = SECTIONS) -> TensorFile:
+    """The tensors in ``path``. Of a PyTorch checkpoint: those in the first of ``sections`` it has, else all.
 
     Raises FileNotFoundError, and ValueError that says what to do for a file that is damaged, is no file of tensors, or
     holds code.
@@ -49,7 +55,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     if start[8:] == b"{":
         return _open_safetensors(path)
     if start.startswith((b"PK", b"\x80")):
-        return _open_pickle(path)
+        return _open_pickle(path, sections)
     raise ValueError(
         f"{path.name} is {'empty' if not start else 'neither a safetensors file nor a PyTorch checkpoint'}; "
         f"the download may have been cut short or may be a web page: download it again"
@@ -90,18 +96,16 @@ def _open_safetensors(path: Path) -> TensorFile:
         ) from error
 
 
-def _open_pickle(path: Path) -> TensorFile:
+def _open_pickle(path: Path, sections: Sequence[str]) -> TensorFile:
     content = _weights(path)
+    entries = frozenset(map(str, content)) if isinstance(content, Mapping) else frozenset()
     if isinstance(content, Mapping):
-        for key in ("ema", "model", "state_dict"):
-            if isinstance(content.get(key), Mapping):
-                content = content[key]
-                break
+        content = next((content[key] for key in sections if isinstance(content.get(key), Mapping)), content)
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
         held = shortened([str(key) for key in content], 5) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path.name} holds no tensors where a checkpoint keeps them (found: {held or 'nothing'})")
-    return TensorFile(path.name, {}, shapes_of(tensors), lambda keys: {key: tensors[key] for key in keys})
+    return TensorFile(path.name, {}, shapes_of(tensors), lambda keys: {key: tensors[key] for key in keys}, entries)
 
 
 def _weights(path: Path):

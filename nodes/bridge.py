@@ -38,7 +38,8 @@ CONSTANTS = {
 SPACING_TOOLTIP = (
     "Where the model is evaluated. uniform: equal steps from the prior. trailing (CogVideoX), inclusive (Latte): as "
     "FrameBridge's released models are sampled, with sde; they start just below the prior, not for SNR-aligned models. "
-    "half_log_snr: equal steps in log(a/c), good for dbim. karras: dense near the video end"
+    "half_log_snr: equal steps in log(a/c), good for dbim. karras: dense near the video end. bbdm: as BBDM's "
+    "checkpoints are sampled, with solver bbdm"
 )
 SOLVER_TOOLTIP = (
     "sde: first-order SDE, FrameBridge's choice. ode: the same without noise after the first step. dbim-1: between the "

@@ -65,6 +65,8 @@ def ddbm_precondition(std_data: float = 0.5, std_end: float = 0.5, covariance: f
 PRECONDITIONS: dict[str, Precondition] = {
     # FrameBridge's released models: z_t as it is, t_i = (i + 1)/1001 enters as the index i
     "frame_index": Precondition("frame_index", _raw, lambda bridge, t: 1001 * t - 1),
+    # BBDM's released models: index i of m = linspace(0.001, 0.999, 1000), the share of the prior in z_t's mean
+    "bbdm_index": Precondition("bbdm_index", _raw, lambda bridge, t: (t - 0.001) * (999 / 0.998)),
     # the small models of this project: noise scaled to at most unit variance
     "unit_noise": Precondition("unit_noise", _unit_noise, lambda bridge, t: 1000 * t),
     # SAF for a host trained with the cosine schedule

@@ -16,8 +16,8 @@ def times(bridge: Bridge, steps: int, spacing: str = "uniform") -> Tensor:
 
     ``uniform``: from T in equal steps. ``trailing`` and ``inclusive``: the spacings FrameBridge's released models were
     sampled with, ``t_i = (i + 1)/1001``: i from 999 down in equal steps (CogVideoX), or from 999 to 0, both included
-    (Latte). They start just below T, without noise. ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM).
-    ``karras``: T, then the Karras rho = 7 spacing of ``c/a``.
+    (Latte). ``bbdm``: that of BBDM's released models. These three start just below T, without noise.
+    ``half_log_snr``: T, then uniform in ``log(a/c)`` (DBIM). ``karras``: T, then the Karras rho = 7 spacing of ``c/a``.
 
     Raises ValueError for fewer than one step or an unknown spacing.
     """
@@ -50,6 +50,18 @@ def _at_indices(indices: Tensor) -> Tensor:
     return (indices.round() + 1) / 1001
 
 
+def _bbdm(bridge: Bridge, steps: int) -> Tensor:
+    """From index 999 down in equal steps, rounded down, then 1 and 0, of the times ``linspace(0.001, 0.999, 1000)``.
+
+    Source: BBDM's released sampler, whose checkpoints are sampled in 200 steps.
+    """
+    if steps > 501:
+        raise ValueError(f"bbdm picks from every second of 1000 indices at the most, in up to 501 steps; got {steps}")
+    even = max(steps - 2, 1)
+    indices = [999 * k // even for k in range(even, 0, -1)] + [1, 0][max(3 - steps, 0) :]
+    return torch.linspace(0.001, 0.999, 1000, dtype=torch.float64)[indices]
+
+
 def _after_T(bridge: Bridge, inner: Tensor) -> Tensor:
     return torch.cat([inner.new_ones(1), inner])
 
@@ -79,6 +91,7 @@ SPACINGS = {
     "inclusive": _inclusive,
     "half_log_snr": _half_log_snr,
     "karras": _karras,
+    "bbdm": _bbdm,
 }
 
 

@@ -19,7 +19,7 @@ def test_every_spacing_is_a_valid_schedule_of_as_many_evaluations(bridge, spacin
         made = times(bridge, steps, spacing)
         assert made.dtype == torch.float64 and made.shape == (steps + 1,)
         assert torch.equal(checked_times(made), made)
-        assert made[0] == (1000 / 1001 if spacing in ("trailing", "inclusive") else 1.0)
+        assert made[0] == {"trailing": 1000 / 1001, "inclusive": 1000 / 1001, "bbdm": 0.999}.get(spacing, 1.0)
 
 
 def test_uniform_is_the_default_and_is_even():

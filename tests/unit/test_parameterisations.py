@@ -218,6 +218,7 @@ def test_preconditions(t):
         ("raw", 1.0, 1000 * t),
         ("unit_noise", 1 / (1 + c.item() ** 2) ** 0.5, 1000 * t),
         ("frame_index", 1.0, 1001 * t - 1),
+        ("bbdm_index", 1.0, (t - 0.001) / 0.998 * 999),
     ):
         torch.testing.assert_close(PRECONDITIONS[name].input(z_t, z_T, t, bridge), scale * z_t)
         assert PRECONDITIONS[name].timestep(bridge, time).item() == pytest.approx(timestep)
