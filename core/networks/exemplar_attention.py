@@ -46,7 +46,11 @@ class ExemplarAttention(nn.Module):
         nn.init.zeros_(self.proj.bias)
 
     def remember(self, features: Tensor, keep: Tensor | None = None) -> Memory:
-        """Of an exemplar's ``features [n, c, h, w]``; ``keep``: bool ``[n, h', w']``, the part of it that counts."""
+        """Of an exemplar's ``features [n, c, h, w]``; ``keep``: bool ``[n, h', w']``, the part of it that counts.
+
+        A cell of the features counts if at least half of its pixels do, and where none does, those with the most: all
+        of them for a ``keep`` of nothing. The norm is of the whole exemplar.
+        """
         normed = self.norm(features)
         kept = None if keep is None else _kept(keep, *features.shape[2:])
         return Memory(self._split(self.k(normed)), self._split(self.v(normed)), kept)
@@ -89,7 +93,7 @@ def shared(weights: Sequence[Weight]) -> list[Weight]:
 
     One exemplar, and exemplars with disjoint maps, keep what they have; two equal ones get half each.
     """
-    if len(weights) == 1:
+    if len(weights) < 2:
         return list(weights)
     given = [torch.as_tensor(weight) for weight in weights]
     maps = [weight.to(given[-1].device, torch.float32) for weight in given]
@@ -101,6 +105,6 @@ def shared(weights: Sequence[Weight]) -> list[Weight]:
 
 
 def _kept(keep: Tensor, height: int, width: int) -> Tensor:
-    """A cell counts if most of its pixels do; the one with the most, where no cell has most."""
+    """The cells of which at least half is kept; where there is none, those of which the most is."""
     share = F.adaptive_avg_pool2d(keep[:, None].float(), (height, width)).flatten(1)
     return share >= share.amax(1, keepdim=True).clamp_max(0.5)
