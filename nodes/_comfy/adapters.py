@@ -4,7 +4,6 @@ An adapter sits on a clone of a MODEL as one wrapper around its network, which s
 hands the adapter's residuals in with it. Nothing of the MODEL is changed; its weights are shared with the original.
 """
 
-import inspect
 from dataclasses import dataclass, replace
 
 import comfy.model_management as mm
@@ -23,7 +22,7 @@ from .gradients import usable
 from .images import check_aspect, to_clip
 from .loading import load_beside
 from .progress import reporter
-from .runs import Span, run_of, watch
+from .runs import Span, bound, run_of, watch
 
 PART = "adapter"
 WRAPPER_KEY = "aqueduct_adapter"
@@ -81,8 +80,7 @@ class Attachment:
         return replace(self, window=(start, stop), image=self.image if image is None else to_clip(image[:1]))
 
     def __call__(self, executor, *args, **kwargs):
-        call = inspect.signature(executor.original).bind(*args, **kwargs)
-        call.apply_defaults()
+        call = bound(executor, args, kwargs)
         options = call.arguments["transformer_options"]
         run = run_of(options, "a motion adapter")
         if not self.strength or not self.span.holds(run, options):

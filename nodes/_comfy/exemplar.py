@@ -1,7 +1,8 @@
-"""What an exemplar is on its way from one node to the next: the socket AQUEDUCT_EXEMPLAR."""
+"""What an exemplar is on its way from one node to the next (the socket AQUEDUCT_EXEMPLAR), and how it is applied."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -30,3 +31,53 @@ class Exemplar:
             return None
         share = F.adaptive_avg_pool2d(self.keep[:, None].float(), (height, width))[:, 0]
         return share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5)
+
+    def shown(self) -> list[Tensor]:
+        """What a global encoder is to look at, ``[1, 3, h, w]`` in 0..1 for each picture."""
+        return shown(self.image, self.keep)
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """How an exemplar acts on a MODEL, from ``start`` to ``end`` of its levels.
+
+    ``mask``: MASK ``[H, W]`` or ``[n, H, W]``, where in the pictures, n 1 or the LATENT's batch. ``positive_only``: not
+    in the negative branch of CFG. For MODELs not made for exemplars: ``blocks`` that attend to it (see
+    `chosen_blocks`), ``reference_percent``: how far denoised they are shown it, 1 for clean; ``each_step``: as noisy as
+    the picture is at each step, in place of that. Raises ValueError for what cannot be.
+    """
+
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    blocks: str = ""
+    reference_percent: float = 1.0
+    each_step: bool = False
+    positive_only: bool = False
+    mask: Tensor | None = None
+
+    def __post_init__(self):
+        if self.strength < 0:
+            raise ValueError(f"strength must be 0 or more, got {self.strength}")
+        if not 0 <= self.reference_percent <= 1:
+            raise ValueError(f"reference_percent must be 0 (noise) to 1 (clean), got {self.reference_percent}")
+        if self.mask is not None and not bool((self.mask > 0).any()):
+            raise ValueError(
+                "the mask marks nothing, so the exemplar would act nowhere: leave it out for the whole picture "
+                "(LoadImage gives an empty MASK for a picture without alpha)"
+            )
+
+
+def shown(image: Tensor, keep: Tensor | None) -> list[Tensor]:
+    """Each of ``image [n, 3, H, W]`` cut to the part in ``keep``, ``[1, 3, h, w]``; what of the rectangle around it
+    does not belong to it has its mean colour."""
+    if keep is None:
+        return list(image.split(1))
+    return [_cut_out(*pair) for pair in zip(image, keep, strict=True)]
+
+
+def _cut_out(picture: Tensor, keep: Tensor) -> Tensor:
+    mean = picture[:, keep].mean(1)[:, None, None]
+    rows, columns = (torch.nonzero(keep.any(axis)).flatten() for axis in (1, 0))
+    filled = torch.where(keep, picture, mean)
+    return filled[None, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]

@@ -1,10 +1,11 @@
-"""Video networks as ComfyUI calls diffusion models, by the name of their architecture in a file."""
+"""Networks as ComfyUI calls diffusion models, by the name of their architecture in a file."""
 
 from typing import Any
 
 import comfy.patcher_extension
 
-from ...core.networks import LatteVideo, VideoUNet
+from ...core.networks import ExemplarUNet, LatteVideo, VideoUNet
+from ...core.networks.exemplar_attention import shared
 
 # Peak of a forward pass of VideoUNet, measured: 63 numbers a pixel with 48 channels at a quarter of the size, so 21 for
 # each channel at the network's own full size; half as much again to be safe.
@@ -21,6 +22,7 @@ class Hosted:
 
     def __init__(self, image_model=None, **arguments):
         super().__init__(**arguments)
+        self.dtype = arguments.get("dtype")  # ComfyUI asks networks for it
 
     def forward(self, x, timesteps=None, context=None, y=None, control=None, transformer_options=None, **_):
         """What wrappers get are these, in this order, as of ComfyUI's own U-Nets."""
@@ -70,4 +72,37 @@ class HostedVideoUNet(Hosted, VideoUNet):
         return VideoUNet.forward(self, x, timesteps, y, (control or {}).get("sites"))
 
 
-HOSTED: dict[str, Any] = {"LatteVideo": HostedLatte, "VideoUNet": HostedVideoUNet}
+class Pictures(Hosted):
+    """Mixed into a network of single pictures, which are clips of one frame here.
+
+    It has ``pictures(x [n, c, h, w], timesteps, control)``.
+    """
+
+    clip_frames = 1
+
+    def hosted(self, x, timesteps, context, y, control, transformer_options):
+        return self.pictures(x[:, :, 0], timesteps, control or {})[:, :, None]
+
+
+class HostedExemplarUNet(Pictures, ExemplarUNet):
+    """`ExemplarUNet`, which takes exemplars: ``control["styles"]``, a sequence of `Style`."""
+
+    @property
+    def sizes(self) -> str:
+        return f"height, width (multiples of {self.step})"
+
+    @property
+    def memory_usage_factor(self) -> float:
+        return 100 * NUMBERS_PER_CHANNEL * self.unet.channels / self.fold**2 / 2**20
+
+    def takes(self, height: int, width: int) -> bool:
+        return height % self.step == 0 == width % self.step
+
+    def pictures(self, x, timesteps, control: dict):
+        styles = control.get("styles", ())
+        weights = shared([style.weight for style in styles]) if styles else ()
+        styles = [style.weighted(weight) for style, weight in zip(styles, weights, strict=True)]
+        return ExemplarUNet.forward(self, x, timesteps, styles)
+
+
+HOSTED: dict[str, Any] = {"LatteVideo": HostedLatte, "VideoUNet": HostedVideoUNet, "ExemplarUNet": HostedExemplarUNet}

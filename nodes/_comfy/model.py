@@ -2,7 +2,7 @@
 
 Frames lie in the batch axis, as in SVD and AnimateDiff: a LATENT of B clips is ``[B * frames, channels, h, w]``, so
 that image VAEs decode it. The prior z_T is the LATENT given to the sampler; the image the model is conditioned on is
-its first frame, unless the conditioning brings one.
+its first frame, unless the conditioning brings one. A model of pictures is one whose clips have one frame.
 """
 
 import comfy.conds
@@ -13,6 +13,7 @@ from einops import rearrange, repeat
 
 from ...core.networks.video_bridge import VideoBridge
 from .classes import class_indices
+from .exemplar_model import READER_KEY, load_reader, takes_exemplars
 from .hosted import HOSTED
 from .loading import load_model
 from .sampler import STATE_KEY
@@ -84,11 +85,12 @@ class BridgeModel(comfy.model_base.BaseModel):
 
     def _check_latent(self, latent):
         network = self.diffusion_model
-        expected = f"[clips x {self.frames}, {network.out_channels}, {network.sizes}]"
+        batch, told = (f"clips x {self.frames}", " (frames in the batch axis)") if self.frames > 1 else ("pictures", "")
+        expected = f"[{batch}, {network.out_channels}, {network.sizes}]"
         fits = latent.dim() == 4 and latent.shape[1] == network.out_channels and network.takes(*latent.shape[2:])
         if not fits:
             raise ValueError(
-                f"this bridge model takes a LATENT {expected} (frames in the batch axis), got {list(latent.shape)}; "
+                f"this bridge model takes a LATENT {expected}{told}, got {list(latent.shape)}; "
                 f"encode an image of the right size with the model's own VAE (scale it with ImageScale first)"
             )
         if latent.shape[0] % self.frames:
@@ -139,5 +141,8 @@ class BridgeModel(comfy.model_base.BaseModel):
 
 
 def load_bridge_model(path: str):
-    """MODEL and configuration of a bridge file."""
-    return load_model(path, BridgeConfig, BridgeModel)
+    """MODEL and configuration of a bridge file; a MODEL that takes exemplars has what reads them attached."""
+    model, config = load_model(path, BridgeConfig, BridgeModel)
+    if takes_exemplars(model):
+        model.set_attachments(READER_KEY, load_reader(path))
+    return model, config

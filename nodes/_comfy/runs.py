@@ -1,5 +1,6 @@
 """What a wrapper around a MODEL's network knows of the run of a sampler that it is called in."""
 
+import inspect
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,9 +13,12 @@ Value = TypeVar("Value")
 
 @dataclass(eq=False)
 class Run:
-    """One run of a sampler: the MODEL's levels, and what was computed once for all of its steps."""
+    """One run of a sampler: the MODEL's levels, the guider's conditions by name, the shape of what is made, and what
+    was computed once for all steps."""
 
     sampling: Any
+    conds: dict[str, list[dict]] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
@@ -56,10 +60,17 @@ def run_of(options: dict, what: str) -> Run:
     return options[RUN_KEY]
 
 
-def _running(executor, guider, sigmas, extra_args, *args, **kwargs):
+def bound(executor, args: tuple, kwargs: dict) -> inspect.BoundArguments:
+    """A network's call by the names of its arguments, those left out included."""
+    call = inspect.signature(executor.original).bind(*args, **kwargs)
+    call.apply_defaults()
+    return call
+
+
+def _running(executor, guider, sigmas, extra_args, callback, noise, *args, **kwargs):
     options = extra_args["model_options"].setdefault("transformer_options", {})
-    options[RUN_KEY] = Run(guider.inner_model.model_sampling)
+    options[RUN_KEY] = Run(guider.inner_model.model_sampling, getattr(guider, "conds", {}), tuple(noise.shape))
     try:
-        return executor(guider, sigmas, extra_args, *args, **kwargs)
+        return executor(guider, sigmas, extra_args, callback, noise, *args, **kwargs)
     finally:
         del options[RUN_KEY]

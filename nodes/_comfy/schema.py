@@ -10,6 +10,7 @@ PRIOR = io.Custom("AQUEDUCT_PRIOR")
 MOTION = io.Custom("AQUEDUCT_MOTION")
 ADAPTER = io.Custom("AQUEDUCT_ADAPTER")
 DENSIFIER = io.Custom("AQUEDUCT_DENSIFIER")
+EXEMPLAR = io.Custom("AQUEDUCT_EXEMPLAR")
 # Core's own: positions of points over time, and (in spite of its name) a network that estimates flow. 0.3.75 has no
 # names for them in its API.
 TRACKS = io.Custom("TRACKS")
