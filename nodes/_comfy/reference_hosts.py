@@ -1,0 +1,150 @@
+"""Where the self-attentions of a host's network are, and how one is known when it is asked: a `Family` for each kind.
+
+All attention of ComfyUI's networks, self and cross, comes through ``optimized_attention_override`` of their
+transformer_options without saying which it is. A mark set right before it tells: U-Nets call ``attn1_patch`` before a
+block's self-attention and ``attn1_output_patch`` behind it; a transformer's replacement of a block is called before the
+block, whose first attention is its self-attention.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_base
+from comfy.ldm.lightricks.model import LTXVModel
+from comfy.ldm.modules.attention import SpatialTransformer, SpatialVideoTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.ldm.wan.model import WanModel
+
+from .reference_blocks import Block, Blocks
+
+Site = tuple[str, int, int]  # one self-attention: part, block, and which of the block's
+Grid = tuple[int, int, int]  # tokens: frames, height, width
+
+
+@dataclass(eq=False)
+class Turn:
+    """Which self-attention comes next in one call of a network, if it is one of ``blocks``: set by marks."""
+
+    blocks: frozenset[Block]
+    site: Site | None = None
+
+    def mark(self, site: Site) -> None:
+        self.site = site if site[:2] in self.blocks else None
+
+    def clear(self) -> None:
+        self.site = None
+
+    def take(self) -> Site | None:
+        site, self.site = self.site, None
+        return site
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of network. ``blocks(network)``: those with self-attention. ``grid(network, x, options)``: the tokens that
+    input ``x`` has in the self-attention asked now. ``marked(options, turn)``: transformer_options that set ``turn``,
+    all that was in them still in force. ``own``: inputs that belong to the clip, not to a picture beside it."""
+
+    name: str
+    fits: Callable[[Any], bool]
+    blocks: Callable[[Any], Blocks]
+    grid: Callable[[Any, Any, dict], Grid]
+    marked: Callable[[dict, Turn], dict]
+    own: tuple[str, ...]
+
+
+def family_of(model: comfy.model_base.BaseModel) -> Family:
+    """Raises ValueError, with what it is and what would do, for a network that none is known for."""
+    network = model.diffusion_model
+    for family in FAMILIES:
+        if family.fits(network):
+            return family
+    raise ValueError(
+        f"an exemplar goes onto {', '.join(family.name for family in FAMILIES)}, or an exemplar model of this pack; "
+        f"this MODEL is {type(model).__name__} around {type(network).__name__}: wire one of these"
+    )
+
+
+def _is_image_unet(network) -> bool:
+    """In spatio-temporal ones (SVD) the layers over time are told by the same marks as those over space."""
+    video = (isinstance(module, SpatialVideoTransformer) for module in network.modules())
+    return isinstance(network, UNetModel) and not any(video)
+
+
+def _unet_blocks(network: UNetModel) -> Blocks:
+    parts = {"input": network.input_blocks, "middle": [network.middle_block], "output": network.output_blocks}
+    there = {part: [i for i, block in enumerate(blocks) if _attends(block)] for part, blocks in parts.items()}
+    return {part: numbers for part, numbers in there.items() if numbers}
+
+
+def _attends(block) -> bool:
+    """To itself: some U-Nets attend to the text in its place."""
+    transformers = [layer for layer in block or () if isinstance(layer, SpatialTransformer)]
+    return any(not inner.disable_self_attn for layer in transformers for inner in layer.transformer_blocks)
+
+
+def _unet_grid(network, x, options: dict) -> Grid:
+    return (1, *options["activations_shape"][-2:])
+
+
+def _mark_unet(options: dict, turn: Turn) -> dict:
+    def before(query, context, value, extra: dict):
+        turn.mark((*extra["block"], extra["block_index"]))
+        return query, context, value
+
+    def behind(out, extra: dict):
+        turn.clear()  # where another replaced the self-attention, the next one asked is not it
+        return out
+
+    there = options.get("patches", {})
+    own = {
+        "attn1_patch": [*there.get("attn1_patch", ()), before],
+        "attn1_output_patch": [behind, *there.get("attn1_output_patch", ())],
+    }
+    return {**options, "patches": {**there, **own}}
+
+
+def _token_grid(network, x, options: dict) -> Grid:
+    frames, *cells = x.shape[2:]
+    step, *patch = getattr(network, "patch_size", (1, 1, 1))
+    return -(-frames // step), *(-(-side // cell) for side, cell in zip(cells, patch, strict=True))
+
+
+def _mark_blocks(options: dict, turn: Turn) -> dict:
+    replace = options.get("patches_replace", {})
+    there = replace.get("dit", {})
+    keys = {number: ("double_block", number) for _, number in turn.blocks}
+    own = {key: _marking(there.get(key), turn, ("", number, 0)) for number, key in keys.items()}
+    return {**options, "patches_replace": {**replace, "dit": {**there, **own}}}
+
+
+def _marking(before: Callable | None, turn: Turn, site: Site) -> Callable:
+    """A block, or what replaces it already (``before``) around it, marked right where the block itself is called."""
+
+    def block(inputs: dict, extra: dict) -> dict:
+        def original(inputs: dict) -> dict:
+            turn.mark(site)
+            return extra["original_block"](inputs)
+
+        return original(inputs) if before is None else before(inputs, {**extra, "original_block": original})
+
+    return block
+
+
+FAMILIES = (
+    Family(
+        "a Stable Diffusion U-Net for images (SD1.5, SD2, SDXL)", _is_image_unet, _unet_blocks, _unet_grid, _mark_unet,
+        ("control",),
+    ),
+    # By exact class: those that inherit from these have attention of further inputs between.
+    Family(
+        "Wan", lambda network: type(network) is WanModel, lambda network: {"": range(len(network.blocks))},
+        _token_grid, _mark_blocks, ("time_dim_concat", "reference_latent"),
+    ),
+    Family(
+        "LTXV", lambda network: type(network) is LTXVModel,
+        lambda network: {"": range(len(network.transformer_blocks))}, _token_grid, _mark_blocks,
+        ("keyframe_idxs", "denoise_mask"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,168 @@
+"""One call of a host's network: whose rows it has, and an exemplar's features in each of its self-attentions."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .exemplar import Exemplar
+from .reference_blocks import Block
+from .reference_hosts import Family, Grid, Site, Turn
+from .runs import Run, bound
+
+OVERRIDE = "optimized_attention_override"  # in transformer_options: asked in the place of each attention, with it
+OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # how packs reach into a network
+SEED = 0  # of the noise that exemplars are shown in, the same at every level
+
+Pair = tuple[Tensor, Tensor]  # keys and values [rows, tokens, d] or [rows, heads, tokens, d]
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A condition, and the rows of a call that are asked under it, one for each picture of the LATENT.
+
+    ``key``: the same for it in every call of a run, None where nothing tells. ``negative``: of CFG.
+    """
+
+    rows: slice
+    key: tuple | None
+    negative: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows, and what an exemplar brings to each self-attention of theirs."""
+
+    rows: slice
+    features: dict[Site, Pair]
+
+    def behind(self, start: int) -> "Part":
+        return Part(slice(start + self.rows.start, start + self.rows.stop), self.features)
+
+
+class Call:
+    """A call of a network as a DIFFUSION_MODEL wrapper sees it, its arguments by name."""
+
+    def __init__(self, executor, args: Sequence, kwargs: dict):
+        self.network, self.original = executor.class_obj, executor.original
+        self.bound = bound(executor, args, kwargs)
+        self.arguments: dict[str, Any] = self.bound.arguments
+        self.places = self.options.get("cond_or_uncond") or [0]
+        self.pictures = len(self.x) // len(self.places)  # of the LATENT
+
+    @property
+    def x(self) -> Tensor:
+        return self.arguments["x"]
+
+    @property
+    def options(self) -> dict:
+        return self.arguments["transformer_options"]
+
+    def branches(self, run: Run) -> list[Branch]:
+        """In the order of their rows. What a guider calls its conditions says which are negative. Regions of a picture
+        can bear a name of either side; where names do not decide, the place does that CFG gives to each."""
+        keys = self.options.get("uuids") or [None] * len(self.places)
+        named = {name: {one.get("uuid") for one in run.conds.get(name) or ()} for name in ("positive", "negative")}
+        found = []
+        for i, (place, key) in enumerate(zip(self.places, keys, strict=True)):
+            positive, negative = (key in named[name] for name in ("positive", "negative"))
+            rows = slice(i * self.pictures, (i + 1) * self.pictures)
+            whole = None if key is None else (key, place)
+            found.append(Branch(rows, whole, place == 1 if positive == negative else negative))
+        return found
+
+    def of_rows(self, rows: Tensor, without: Sequence[str]) -> inspect.BoundArguments:
+        """Its arguments for these rows alone, less those named and all that other packs put in."""
+        total = len(self.x)
+
+        def taken(value):
+            if isinstance(value, Tensor):
+                return value[rows.to(value.device)] if value.dim() and len(value) == total else value
+            if isinstance(value, dict):
+                return {name: taken(inner) for name, inner in value.items() if name not in without}
+            return [taken(inner) for inner in value] if isinstance(value, list) else value
+
+        arguments = {name: None if name in without else taken(value) for name, value in self.arguments.items()}
+        arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in OTHERS}
+        return inspect.BoundArguments(self.bound.signature, arguments)
+
+
+@torch.no_grad()
+def observed(
+    call: Call, family: Family, blocks: frozenset[Block], exemplar: Exemplar, latent: Tensor, level: Tensor, run: Run,
+    branches: Sequence[Branch],
+) -> list[list[Part]]:  # fmt: skip
+    """The host's own features of an exemplar under each branch; rows of the parts count from the branch's first.
+
+    The bare network, no wrapper or patch of others around it, is shown ``latent [n, c, (1,) h, w]`` (as the MODEL
+    scales it) at ``level``, once for each row, with its conditioning. Raises ValueError for an n that is neither 1 nor
+    the LATENT's batch.
+    """
+    if len(latent) not in (1, call.pictures):
+        raise ValueError(
+            f"the exemplar is a batch of {len(latent)} pictures, the LATENT one of {call.pictures}: give one exemplar "
+            f"for all, or one for each"
+        )
+    rows = torch.cat([torch.arange(branch.rows.start, branch.rows.stop) for branch in branches])
+    asked = call.of_rows(rows, family.own)
+    _show(asked.arguments, latent[rows % len(latent)], level, run)
+    features, grids = _watched(call, family, blocks, asked)
+    starts = [i * call.pictures for i in range(len(branches))]
+    return [list(_parts(features, grids, exemplar, slice(i, i + call.pictures))) for i in starts]
+
+
+def _show(arguments: dict[str, Any], latent: Tensor, level: Tensor, run: Run) -> None:
+    """The exemplar in the place of what is being made. Channels joined to that (of inpainting, of a first frame) stay
+    as they are, for the first frame, at the exemplar's size."""
+    x = arguments["x"]
+    noise = torch.randn(latent[:1].shape, generator=torch.Generator().manual_seed(SEED)).expand_as(latent)
+    latent, noise, level = (value.to(x.device, torch.float32) for value in (latent, noise, level.flatten()[:1]))
+    levels = level.expand(len(latent))
+    shown = run.sampling.calculate_input(levels, run.sampling.noise_scaling(levels, noise, latent))
+    joined = x[:, shown.shape[1] :]
+    if joined.shape[1]:
+        first = joined if x.dim() == 4 else joined[:, :, :1]
+        shown = torch.cat([shown, F.interpolate(first.float(), shown.shape[2:], mode="nearest-exact")], dim=1)
+    name = "timesteps" if "timesteps" in arguments else "timestep"
+    arguments |= {"x": shown.to(x.dtype), name: run.sampling.timestep(levels).float()}
+    arguments["transformer_options"]["sigmas"] = levels
+
+
+def _watched(
+    call: Call, family: Family, blocks: frozenset[Block], asked: inspect.BoundArguments
+) -> tuple[dict[Site, Pair], dict[Site, Grid]]:
+    """The keys and values of the self-attentions of ``blocks`` while the bare network is asked, and their tokens."""
+    turn, features, grids = Turn(blocks), {}, {}
+    x = asked.arguments["x"]
+
+    def watching(attend, q, k, v, *args, **kwargs):
+        if (site := turn.take()) is not None:
+            features[site], grids[site] = (k, v), family.grid(call.network, x, kwargs["transformer_options"])
+        return attend(q, k, v, *args, **kwargs)
+
+    options = {**asked.arguments["transformer_options"], OVERRIDE: watching}
+    asked.arguments["transformer_options"] = family.marked(options, turn)
+    call.original(*asked.args, **asked.kwargs)
+    return features, grids
+
+
+def _parts(features: dict[Site, Pair], grids: dict[Site, Grid], exemplar: Exemplar, rows: slice) -> Iterator[Part]:
+    """Of one branch: its rows together, or, where each picture of a batch keeps its own tokens, one by one."""
+    pictures, count = len(exemplar.latent), rows.stop - rows.start
+    together = exemplar.keep is None or pictures == 1
+    for row in [slice(0, count)] if together else [slice(i, i + 1) for i in range(count)]:
+        there = slice(rows.start + row.start, rows.start + row.stop)
+        picture = row.start % pictures
+        yield Part(row, {site: _kept(pair, there, grids[site], exemplar, picture) for site, pair in features.items()})
+
+
+def _kept(pair: Pair, rows: slice, grid: Grid, exemplar: Exemplar, picture: int) -> Pair:
+    kept, (keys, values) = exemplar.kept(*grid[1:]), (one[rows] for one in pair)
+    if kept is None:
+        return keys, values
+    tokens = kept[picture].flatten().nonzero()[:, 0].to(keys.device)
+    return keys.index_select(-2, tokens), values.index_select(-2, tokens)
