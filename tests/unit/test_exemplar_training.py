@@ -1,6 +1,8 @@
 """EBDM's training: the weight of the loss against its long form, the loss against closed forms, the two stages."""
 
+from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -146,11 +148,16 @@ def run_stage(stage: Stage, denoiser, network, steps: int = 5, **more):
     return train(stage.select(denoiser, network), stage_loss(stage, denoiser, network), settings, generator(1), **more)
 
 
-def trained_networks() -> tuple[ExemplarUNet, ExemplarNetwork]:
-    """Where stage 2 starts."""
+@cache
+def _first_stage_done() -> tuple[ExemplarUNet, ExemplarNetwork]:
     denoiser, network = networks()
     run_stage(FIRST, denoiser, None)
     return denoiser, start_from(network, denoiser, generator(2))
+
+
+def trained_networks() -> tuple[ExemplarUNet, ExemplarNetwork]:
+    """Where stage 2 starts."""
+    return deepcopy(_first_stage_done())
 
 
 def tensors(denoiser, network) -> dict[str, Tensor]:
