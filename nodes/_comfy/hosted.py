@@ -4,12 +4,14 @@ from typing import Any
 
 import comfy.patcher_extension
 
-from ...core.networks import ExemplarUNet, LatteVideo, VideoUNet
+from ...core.networks import ExemplarUNet, LatteVideo, UNet, VideoUNet
 from ...core.networks.exemplar_attention import shared
 
 # Peak of a forward pass of VideoUNet, measured: 63 numbers a pixel with 48 channels at a quarter of the size, so 21 for
 # each channel at the network's own full size; half as much again to be safe.
 NUMBERS_PER_CHANNEL = 32
+# The same of UNet as BBDM releases it: 3200 numbers a pixel with 128 channels, so 25.
+NUMBERS_PER_UNET_CHANNEL = 38
 
 
 class Hosted:
@@ -50,7 +52,18 @@ class HostedLatte(Hosted, LatteVideo):
         return (height, width) == tuple(self.size[1:])
 
 
-class HostedVideoUNet(Hosted, VideoUNet):
+class Stepped(Hosted):
+    """Mixed into a network that takes every height and width that are multiples of its ``step``."""
+
+    @property
+    def sizes(self) -> str:
+        return f"height, width (multiples of {self.step})"
+
+    def takes(self, height: int, width: int) -> bool:
+        return height % self.step == 0 == width % self.step
+
+
+class HostedVideoUNet(Stepped, VideoUNet):
     """`VideoUNet`, which takes residuals from a motion adapter: ``control["sites"]``, a list of one per site."""
 
     @property
@@ -58,21 +71,14 @@ class HostedVideoUNet(Hosted, VideoUNet):
         return self.frames
 
     @property
-    def sizes(self) -> str:
-        return f"height, width (multiples of {self.step})"
-
-    @property
     def memory_usage_factor(self) -> float:
         return 100 * NUMBERS_PER_CHANNEL * self.widths[0] / self.fold**2 / 2**20
-
-    def takes(self, height: int, width: int) -> bool:
-        return height % self.step == 0 == width % self.step
 
     def hosted(self, x, timesteps, context, y, control, transformer_options):
         return VideoUNet.forward(self, x, timesteps, y, (control or {}).get("sites"))
 
 
-class Pictures(Hosted):
+class Pictures(Stepped):
     """Mixed into a network of single pictures, which are clips of one frame here.
 
     It has ``pictures(x [n, c, h, w], timesteps, control)``.
@@ -88,15 +94,8 @@ class HostedExemplarUNet(Pictures, ExemplarUNet):
     """`ExemplarUNet`, which takes exemplars: ``control["styles"]``, a sequence of `Style`."""
 
     @property
-    def sizes(self) -> str:
-        return f"height, width (multiples of {self.step})"
-
-    @property
     def memory_usage_factor(self) -> float:
         return 100 * NUMBERS_PER_CHANNEL * self.unet.channels / self.fold**2 / 2**20
-
-    def takes(self, height: int, width: int) -> bool:
-        return height % self.step == 0 == width % self.step
 
     def pictures(self, x, timesteps, control: dict):
         styles = control.get("styles", ())
@@ -105,4 +104,21 @@ class HostedExemplarUNet(Pictures, ExemplarUNet):
         return ExemplarUNet.forward(self, x, timesteps, styles)
 
 
-HOSTED: dict[str, Any] = {"LatteVideo": HostedLatte, "VideoUNet": HostedVideoUNet, "ExemplarUNet": HostedExemplarUNet}
+class HostedUNet(Pictures, UNet):
+    """`UNet` as it is: BBDM's released bridges."""
+
+    @property
+    def step(self) -> int:
+        return 2 ** (self.levels - 1)
+
+    @property
+    def memory_usage_factor(self) -> float:
+        return 100 * NUMBERS_PER_UNET_CHANNEL * self.channels / 2**20
+
+    def pictures(self, x, timesteps, control: dict):
+        return UNet.forward(self, x, timesteps)
+
+
+HOSTED: dict[str, Any] = {
+    "LatteVideo": HostedLatte, "VideoUNet": HostedVideoUNet, "ExemplarUNet": HostedExemplarUNet, "UNet": HostedUNet,
+}  # fmt: skip

@@ -22,7 +22,14 @@ class PixelLatents(comfy.latent_formats.LatentFormat):
     latent_rgb_factors = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
 
-LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15}
+class VqLatents(comfy.latent_formats.LatentFormat):
+    """Of latent diffusion's VQ-f4, before its quantiser and unscaled."""
+
+    latent_channels = 3
+    spacial_downscale_ratio = 4
+
+
+LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15, "vq-f4": VqLatents}
 
 # (configuration with dtype and latents settled, the file's description) -> the MODEL without its weights
 Make = Callable[[comfy.supported_models_base.BASE, dict], comfy.model_base.BaseModel]
