@@ -7,14 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from aqueduct.core import checkpoints
+from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.loop import LoopSettings, Progress, train
 
 
 def run_training(
     name: str, network: nn.Module, loss: Callable[[torch.Generator], Tensor], settings: LoopSettings, data_seed: int,
-    folder: Path, every: int,
+    folder: Path, every: int, ema: Ema | None = None,
 ) -> Progress:  # fmt: skip
-    """Resumable at ``<name>.resume.pt``; the mean of the last ``every`` losses is printed as often."""
+    """Resumable at ``<name>.resume.pt``; the mean of the last ``every`` losses is printed as often.
+
+    Trained is whatever of ``network`` requires a gradient, in the order of ``ema`` if there is one.
+    """
 
     def report(step: int, progress: Progress) -> None:
         if step % every == 0 or step + 1 == settings.steps:
@@ -23,7 +27,8 @@ def run_training(
 
     generator = torch.Generator().manual_seed(data_seed)
     checkpoint = folder / f"{name}.resume.pt"
-    return train(network.parameters(), loss, settings, generator, checkpoint=checkpoint, report=report)
+    trained = network.parameters() if ema is None else ema.parameters
+    return train(trained, loss, settings, generator, checkpoint=checkpoint, report=report, ema=ema)
 
 
 def export(name: str, parts: dict[str, nn.Module], config: dict, progress: Progress, folder: Path, last: int) -> None:

@@ -28,6 +28,7 @@ from aqueduct.core.training.digits import DIRECTIONS, MovingDigits, load_glyphs
 from aqueduct.core.training.loop import LoopSettings
 from aqueduct.core.training.objectives import draw_bridge, drop_condition, uniform_weight, z0_loss
 from aqueduct.scripts._train_densifier import DENSIFIER_RECIPES, run_densifier
+from aqueduct.scripts._train_ebdm import EXEMPLAR_RECIPES, run_exemplar
 from aqueduct.scripts._train_emg import EMG_RECIPES, run_emg
 from aqueduct.scripts._train_join import JOIN_RECIPES, run_join
 from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, run_restoration
@@ -196,7 +197,7 @@ def main() -> None:
     arguments = parser.parse_args()
     families = (
         (RECIPES, run), (RESTORATION_RECIPES, run_restoration), (EMG_RECIPES, run_emg),
-        (DENSIFIER_RECIPES, run_densifier), (JOIN_RECIPES, run_join),
+        (DENSIFIER_RECIPES, run_densifier), (JOIN_RECIPES, run_join), (EXEMPLAR_RECIPES, run_exemplar),
     )  # fmt: skip
     if arguments.list or not arguments.names:
         for name, recipe in (pair for of, _ in families for pair in of.items()):
