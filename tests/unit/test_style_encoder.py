@@ -108,19 +108,19 @@ def test_every_picture_counts_on_its_own():
 
 
 def on_canvas(thing: torch.Tensor, *corners: tuple[int, int]) -> torch.Tensor:
-    canvas = torch.full((1, 3, 96, 96), 0.2, dtype=thing.dtype)
+    canvas = torch.full((1, 3, 160, 160), 0.2, dtype=thing.dtype)
     for y, x in corners:
         canvas[..., y : y + 16, x : x + 16] = thing
     return canvas
 
 
 def test_the_place_of_a_thing_does_not_matter():
-    """In whole strides of the deepest level, 8 pixels, and away from the border; its colours do."""
-    network, thing = encoder(size=96).double(), pictures(3, 16, 16).double()
-    here = network(on_canvas(thing, (40, 40)))
-    for corner in ((48, 40), (32, 48), (48, 32)):
+    """In whole strides of the deepest level, 8 pixels, and far from the border; its colours do."""
+    network, thing = encoder(size=160).double(), pictures(3, 16, 16).double()
+    here = network(on_canvas(thing, (64, 64)))
+    for corner in ((72, 64), (72, 80), (80, 64)):
         torch.testing.assert_close(network(on_canvas(thing, corner)), here, rtol=1e-9, atol=1e-9)
-    assert (network(on_canvas(thing.abs(), (40, 40))) - here).abs().max() > 1e-2
+    assert (network(on_canvas(thing.abs(), (64, 64))) - here).abs().max() > 1e-2
 
 
 def test_every_weight_counts():
