@@ -13,6 +13,7 @@ def extension():
         bridge,
         chain,
         conditioning,
+        exemplar,
         guidance,
         image,
         metrics,
@@ -34,7 +35,8 @@ def extension():
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_adapter, chain, motion_preview, metrics)
-    modules = (bridge, prior, model, restoration, conditioning, image, *motion, noise, guidance, warped_diffusion)
+    models = (bridge, prior, model, restoration, conditioning, exemplar)
+    modules = (*models, image, *motion, noise, guidance, warped_diffusion)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):

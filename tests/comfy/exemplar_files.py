@@ -47,8 +47,9 @@ def write(folder: Path, name: str) -> str:
     for part in config["parts"]:
         network = networks[part] = checkpoints.build(config, part)
         for key, parameter in network.named_parameters():
-            scale = 1.0 if "norm" in key else 0.5 / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else 0.1
-            parameter.data = torch.randn(parameter.shape, generator=generator) * scale
+            scale = 2.0 if "sites" in key else 0.7
+            deviation = scale / parameter[0].numel() ** 0.5 if parameter.dim() > 1 else 0.5
+            parameter.data = torch.randn(parameter.shape, generator=generator) * deviation
     checkpoints.save(networks, folder / f"{name}.safetensors", config, dtype=torch.float32)
     return f"{name}.safetensors"
 
