@@ -1,0 +1,173 @@
+"""Reference attention written out: a host whose self-attentions are replaced by softmax in float64, told what to keep.
+
+Nothing of ComfyUI's attention, its patches or options takes part; the exemplar is shown by asking the MODEL for a
+prediction, as any picture is.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from aqueduct.tests.comfy.guided_hosts import sampling
+from aqueduct.tests.comfy.hosts import HOSTS, Host, normal, random_state, text
+
+LOUD = ("attn1.", "self_attn.", "proj_out")  # what leads to, through and out of self-attention
+
+
+def sdxl() -> Host:
+    """A narrow one of SDXL's class: two levels, of which the lower attends, two transformers deep."""
+    import comfy.model_management as mm
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    config = comfy.supported_models.SDXL(
+        {
+            **comfy.supported_models.SDXL.unet_config, "image_size": 32, "in_channels": 4, "out_channels": 4,
+            "model_channels": 64, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [0, 2],
+            "transformer_depth_output": [0, 0, 2, 2], "transformer_depth_middle": 1, "context_dim": 64,
+            "num_head_channels": 32, "use_spatial_transformer": True, "num_classes": "sequential", "legacy": False,
+        }
+    )  # fmt: skip
+    config.set_inference_dtype(torch.float32, None)
+    with torch.inference_mode():
+        model = config.get_model({}, "", device="cpu")
+        model.load_model_weights(random_state(model.diffusion_model, 0), "")
+    patcher = comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), mm.unet_offload_device())
+    return Host(patcher, *text(8, 64, pooled_output=normal(1, 1280, seed=4)), normal(1, 4, 8, 8, seed=2), 2, 1, False)
+
+
+def sharp_host(name: str) -> Host:
+    """A host of `HOSTS`, or "sdxl", whose self-attention tells one key from another, and is heard: with small weights it
+    averages evenly and comes to nothing."""
+    host = sdxl() if name == "sdxl" else HOSTS[name]()
+    with torch.inference_mode():
+        for key, weight in host.model.model.diffusion_model.named_parameters():
+            if any(part in key for part in LOUD) and weight.dim() > 1:
+                weight.mul_(8)
+    return host
+
+
+def self_attentions(network) -> list:
+    """Modules, in the order they are asked."""
+    parts = [module for _, module in network.named_modules()]
+    if hasattr(network, "input_blocks"):
+        order = (network.input_blocks, network.middle_block, network.output_blocks)
+        parts = [module for part in order if part is not None for module in part.modules()]
+    found = [getattr(module, "attn1", None) or getattr(module, "self_attn", None) for module in parts]
+    return [module for module in found if module is not None]
+
+
+def _projected(module, x: Tensor, position: Tensor | None) -> list[Tensor]:
+    """Queries, keys and values ``[rows, tokens, heads, d]``, float64."""
+    if hasattr(module, "o"):  # Wan: normed as a whole, turned head by head
+        heads, q, k, v = module.num_heads, module.norm_q(module.q(x)), module.norm_k(module.k(x)), module.v(x)
+    else:
+        heads, q, k, v = module.heads, module.to_q(x), module.to_k(x), module.to_v(x)
+        if hasattr(module, "q_norm"):  # LTXV: turned as a whole
+            q, k = (_turned(norm(y)[:, :, None], position.movedim(1, 2))[:, :, 0] for norm, y in
+                    ((module.q_norm, q), (module.k_norm, k)))  # fmt: skip
+    q, k, v = (y.double().unflatten(-1, (heads, -1)) for y in (q, k, v))
+    return [_turned(q, position), _turned(k, position), v] if hasattr(module, "o") else [q, k, v]
+
+
+def _turned(y: Tensor, position: Tensor) -> Tensor:
+    """Pairs of channels turned by rotary positions, matrices ``[1, tokens, 1, d / 2, 2, 2]``."""
+    return torch.einsum("...ij,...j->...i", position.double(), y.double().unflatten(-1, (-1, 2))).flatten(-2)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.einsum("bnhd,bmhd->bhnm", q, k) / q.shape[-1] ** 0.5
+    return torch.einsum("bhnm,bmhd->bnhd", scores.softmax(-1), v).flatten(2)
+
+
+class Plain:
+    """Replaces the self-attentions of a network for as long as it is entered.
+
+    It remembers keys and values while ``watching``; else it joins those of ``tokens`` (a bool per token, for each
+    length there is, or all), for ``weight`` (a number, or one per query).
+    """
+
+    def __init__(self, network, weight=1.0, tokens: Tensor | None = None):
+        self.modules, self.weight, self.tokens = self_attentions(network), weight, tokens
+        self.watching, self.seen = True, {}
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator["Plain"]:
+        for module in self.modules:
+            module.forward = self._forward(module)
+        try:
+            yield self
+        finally:
+            for module in self.modules:
+                del module.forward
+
+    def _forward(self, module):
+        def forward(x, *args, pe=None, **kwargs):
+            q, k, v = _projected(module, x, args[0] if args else pe)
+            if self.watching:
+                self.seen[module] = k, v
+                out = _attention(q, k, v)
+            else:
+                own, (keys, values) = _attention(q, k, v), self.seen[module]
+                if self.tokens is not None:
+                    keys, values = keys[:, self.tokens], values[:, self.tokens]
+                joint = _attention(q, torch.cat([k, keys], 1), torch.cat([v, values], 1))
+                out = own + self.weight * (joint - own)
+            last = module.o if hasattr(module, "o") else module.to_out
+            return last(out.to(x))
+
+        return forward
+
+
+def predicted(host: Host, model=None, branches=("positive", "negative"), together: bool = True) -> list[Tensor]:
+    """Of a stock run's first step: what the network says in each branch, eps or velocity."""
+
+    def inside(guider, x, level, options):
+        asked = [[guider.conds[name] for name in branches]] if together else [[guider.conds[name]] for name in branches]
+        found = [
+            out for conds in asked for out in comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, level, options)
+        ]
+        return [(x - out) / level[0] for out in found]
+
+    return sampling(host, inside, model)
+
+
+def plain_prediction(host: Host, scaled: Tensor, percent: float | None = 1.0, weight=1.0, tokens=None) -> list[Tensor]:
+    """What `predicted` should be with an exemplar whose latent is ``scaled [1 or n, c, (1,) h, w]`` as the MODEL has it;
+    ``percent`` None: shown at the level of the step."""
+    noise = torch.randn(scaled[:1].shape, generator=torch.Generator().manual_seed(0))
+
+    def inside(guider, x, level, options):
+        sampling = guider.inner_model.model_sampling
+        shown_at = level[0] if percent is None else torch.tensor(sampling.percent_to_sigma(percent))
+        shown_at = torch.maximum(shown_at, sampling.sigma_min)
+        shown = (1 - shown_at) * scaled + shown_at * noise if host.flow else scaled + shown_at * noise
+        shown = shown.expand(len(x), *scaled.shape[1:]).contiguous()
+        found = []
+        for conds in (guider.conds["positive"], guider.conds["negative"]):
+            with Plain(guider.inner_model.diffusion_model, weight, tokens).entered() as plain:
+                of_shown = [[_first_frame(cond, scaled) for cond in conds]]
+                comfy.samplers.calc_cond_batch(guider.inner_model, of_shown, shown, shown_at.expand(len(x)), options)
+                plain.watching = False
+                out = comfy.samplers.calc_cond_batch(guider.inner_model, [conds], x, level, options)[0]
+            found.append((x - out) / level[0])
+        return found
+
+    return sampling(host, inside)
+
+
+def _first_frame(cond: dict, scaled: Tensor) -> dict:
+    """The same, with the channels that it joins to a clip as they are in the first frame, at the exemplar's size: each
+    cell takes what lies under its middle."""
+    if "c_concat" not in cond["model_conds"]:
+        return cond
+    joined = cond["model_conds"]["c_concat"]
+    for axis in (-2, -1):
+        there, wanted = joined.cond.shape[axis], scaled.shape[axis]
+        nearest = ((torch.arange(wanted) + 0.5) * there / wanted).long()
+        joined = joined._copy_with(joined.cond.index_select(axis, nearest))
+    joined = joined._copy_with(joined.cond[:, :, :1])
+    return {**cond, "model_conds": {**cond["model_conds"], "c_concat": joined}}
