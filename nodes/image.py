@@ -6,12 +6,18 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..core.plots.slices import SLICES, time_slice
+from ..core.training.controls import mask_map
+from ..core.training.texture_scenes import NOTHING, TextureScenes, labels, render
 from ._comfy.files import SHIPPED
 from ._comfy.images import to_image, with_alpha
 from ._comfy.schema import CATEGORY, Schema
 
 STRIP, SIDE = SHIPPED / "held_out_digits.png", 32
-NAMES = [f"digit {label}" for label in range(10)]
+DIGITS = [f"digit {label}" for label in range(10)]
+SCENES, SCENE_SIDE, SCENE_SEED = 4, 64, 800001  # a seed that no training drew from
+# What each shows of the same four scenes, one after the other: (photos, classes) -> [n, 3, h, w]
+SHOWN = {"scene": lambda photos, classes: photos, "mask map": lambda photos, classes: mask_map(classes)}
+NAMES = [*DIGITS, *(f"{what} {n + 1}" for what in SHOWN for n in range(SCENES))]
 
 
 class AqueductExampleImage(io.ComfyNode):
@@ -21,11 +27,12 @@ class AqueductExampleImage(io.ComfyNode):
             node_id="AqueductExampleImage",
             display_name="Example Image",
             category=f"{CATEGORY}/image",
-            description="A handwritten digit that the shipped models never saw in training, 32 x 32 pixels.",
-            search_aliases=["sample digit", "demo image"],
+            description="A picture that the shipped models never saw in training: a digit (32 pixels) or a scene (64).",
+            search_aliases=["sample digit", "demo image", "sample scene", "mask map"],
             inputs=[
                 io.Combo.Input("name", options=NAMES, default=NAMES[3], tooltip=(
-                    "Which digit; one held-out scan of each, light on black"
+                    "digit: a held-out scan, light on black, 32 x 32 pixels. scene: shapes in textures of their own, "
+                    "64 x 64. mask map: what is where in the scene of that number, a colour for each kind of shape"
                 )),
             ],
             outputs=[io.Image.Output(display_name="image")],
@@ -33,10 +40,21 @@ class AqueductExampleImage(io.ComfyNode):
 
     @classmethod
     def execute(cls, name):
-        left = NAMES.index(name) * SIDE
-        with Image.open(STRIP) as strip:
-            pixels = np.asarray(strip.convert("RGB").crop((left, 0, left + SIDE, SIDE)), dtype=np.float32)
-        return io.NodeOutput(torch.from_numpy(pixels / 255)[None])
+        return io.NodeOutput(_digit(DIGITS.index(name)) if name in DIGITS else _scene(*name.rsplit(" ", 1)))
+
+
+def _digit(index: int) -> torch.Tensor:
+    with Image.open(STRIP) as strip:
+        pixels = strip.convert("RGB").crop((index * SIDE, 0, (index + 1) * SIDE, SIDE))
+    return torch.from_numpy(np.asarray(pixels, dtype=np.float32) / 255)[None]
+
+
+def _scene(what: str, number: str) -> torch.Tensor:
+    drawn = TextureScenes(SCENE_SIDE).draw(100, torch.Generator().manual_seed(SCENE_SEED))
+    rich = [n for n, kinds in enumerate(drawn.layouts.kinds.tolist()) if len(set(kinds) - {NOTHING}) >= 4]
+    one = drawn[[rich[int(number) - 1]]]
+    classes = labels(one.layouts, SCENE_SIDE)
+    return to_image(SHOWN[what](render(one.layouts, one.families, SCENE_SIDE), classes))
 
 
 class AqueductTimeSlice(io.ComfyNode):
