@@ -21,15 +21,16 @@ class AqueductLoadBridgeModel(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description=(
                 "Loads a trained bridge: MODEL, VAE, its process and, if the file holds one, its neural prior. Reads "
-                "this pack's files and FrameBridge's released Latte-S/2 files."
+                "this pack's files, FrameBridge's released Latte-S/2 files and BBDM's LBBDM-f4."
             ),
-            search_aliases=["framebridge loader", "bridge checkpoint"],
+            search_aliases=["framebridge loader", "bridge checkpoint", "bbdm loader"],
             inputs=[
                 io.Combo.Input("file", options=model_files(), tooltip=(
-                    "File in models/aqueduct, or one that comes with the pack. FrameBridge: its Latte-S/2 .pt files"
+                    "File in models/aqueduct, or one that comes with the pack. FrameBridge: its Latte-S/2 .pt files. "
+                    "BBDM: its LBBDM-f4 .pth files"
                 )),
                 io.Combo.Input("vae", options=vae_choices(), default=FROM_FILE, tooltip=(
-                    "The model's VAE: from the file (the shipped pixel-space models), or one of models/vae. "
+                    "The model's VAE: from the file (the shipped pixel-space models, BBDM's), or one of models/vae. "
                     "FrameBridge's Latte files need vae-ft-ema-560000-ema-pruned.safetensors"
                 )),
             ],

@@ -16,10 +16,11 @@ from aqueduct.core import released
 from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoiser, brownian, sample_bridge
 from aqueduct.core.networks import UNet
 from aqueduct.core.released_bbdm import LBBDM
+from aqueduct.core.tensor_file import shapes_of
 from aqueduct.tests.comfy import bridge_files
 from aqueduct.tests.comfy.graph import bridge_times, run, sample_bridge_graph
 from aqueduct.tests.comfy.vqgan_reference import Reference
-from aqueduct.tests.unit.test_released_bbdm import vqgan_shapes
+from aqueduct.tests.unit.test_released_bbdm import denoiser_shapes, vqgan_shapes
 
 CODES = 50
 WIDTHS = {128: 32, 256: 64, 512: 128, 8192: CODES}
@@ -96,6 +97,17 @@ def latents(height: int = 8, width: int = 12) -> Tensor:
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference(tiny_vqgan())
+
+
+def test_every_tensor_of_the_released_vqgan_has_a_place(comfy):
+    from aqueduct.nodes._comfy.vqgan import Vqgan, vqgan_names
+
+    discriminator = {"vqgan.loss.discriminator.main.0.weight": (64, 3, 4, 4)}
+    names = vqgan_names({**denoiser_shapes(), **vqgan_shapes(), **discriminator})
+    shapes = {ours: vqgan_shapes()[theirs] for ours, theirs in names.items()}
+    assert len(shapes) == len(vqgan_shapes())
+    with torch.device("meta"):
+        assert shapes_of(Vqgan(shapes).state_dict()) == shapes
 
 
 def test_encoding_is_that_of_the_encoder_and_its_convolution(vae, reference):
