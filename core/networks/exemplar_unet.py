@@ -34,7 +34,7 @@ class Style:
 
 
 class CrossAttention(nn.Module):
-    """Pixels attend to tokens ``[n, m, context]``; what comes out is to be added to ``x``."""
+    """Pixels attend to tokens ``[n or 1, m, context]``: what is to be added to ``x``. Of one token all get the same."""
 
     def __init__(self, channels: int, context: int, heads: int, groups: int, *, operations, **layers):
         super().__init__()
@@ -205,8 +205,8 @@ class ExemplarUNet(_Trunk):
 class ExemplarNetwork(_Trunk):
     """The denoiser's siamese, which reads an exemplar's latent at ``t_ref = 0``; arguments as of `ExemplarUNet`.
 
-    What comes after the last site is dropped, and self-attention stands where the denoiser has exemplar attention.
-    Source: EBDM section 4.1.
+    What comes after the last site is dropped, and self-attention stands where the denoiser has exemplar attention: of
+    EBDM-f4's sizes that is 370.20 M parameters, where its Table 5 has 382.48 M. Source: EBDM section 4.1.
     """
 
     def __init__(
@@ -267,14 +267,15 @@ def initialise(denoiser: ExemplarUNet, generator: torch.Generator) -> ExemplarUN
 
 
 def start_from(network: ExemplarNetwork, denoiser: ExemplarUNet, generator: torch.Generator) -> ExemplarNetwork:
-    """Start of stage 2: the denoiser's weights wherever the siamese has the same layer, its self-attention drawn."""
+    """Start of stage 2: the denoiser's weights, and self-attention that is still the identity."""
     _initialise_sites(network.sites, generator)
     theirs = {key: value for key, value in denoiser.state_dict().items() if ".attention." not in key}
     own = network.state_dict()
-    missing = [key for key in own if key not in theirs and ".attention." not in key]
-    if missing:
-        raise ValueError(f"the exemplar network is not this denoiser's siamese: it has {missing[:3]} besides")
-    network.load_state_dict({key: theirs[key] for key in own if key in theirs}, strict=False)
+    alike = {key for key, value in theirs.items() if key in own and own[key].shape == value.shape}
+    others = [key for key in own if key not in alike and ".attention." not in key]
+    if others:
+        raise ValueError(f"the exemplar network is not this denoiser's siamese, which has no such {others[:3]}")
+    network.load_state_dict({key: theirs[key] for key in alike}, strict=False)
     return network
 
 

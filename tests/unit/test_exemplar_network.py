@@ -53,9 +53,10 @@ def test_what_is_dropped_is_what_no_feature_depends_on(sites):
     assert own == needed
 
 
-def test_only_the_siamese_of_a_denoiser_starts_from_it():
-    with pytest.raises(ValueError, match=r"not this denoiser's siamese: it has \['sites"):
-        start_from(ExemplarNetwork(**SIZES, sites=(0, 1)), denoiser(sites=(1,)), torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("sites", [(0, 1), (0,)], ids=["more of them", "on another level"])
+def test_only_the_siamese_of_a_denoiser_starts_from_it(sites):
+    with pytest.raises(ValueError, match=r"not this denoiser's siamese, which has no such \['.*sites"):
+        start_from(ExemplarNetwork(**SIZES, sites=sites), denoiser(sites=(1,)), torch.Generator().manual_seed(0))
 
 
 def test_what_starts_from_a_denoiser_has_its_weights_and_repeats():
