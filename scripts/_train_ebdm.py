@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aqueduct.core import checkpoints
+from aqueduct.core.bridges import brownian
 from aqueduct.core.bridges.diffusion import CosineDiffusion
 from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, initialise, start_from
 from aqueduct.core.networks.style_encoder import StyleEncoder
@@ -34,6 +35,8 @@ DENOISER = {
     "head_channels": 24, "groups": 8, "features": FEATURES, "context": 64, "expansion": 2, "fold": 2,
 }  # fmt: skip
 POOLED = 12
+# A tenth of EBDM's variance: what half an hour of one core can learn to remove. It is s in BBDM's eq. 4.
+PROCESS = brownian(variance=0.1)
 Batch = Callable[[torch.Generator], Triples]
 Encode = Callable[[Tensor], Tensor]
 
@@ -104,9 +107,9 @@ def make_stage_1(recipe: ExemplarRecipe, folder: Path, encode: str):
     def loss(generator: torch.Generator) -> Tensor:
         drawn = batch(generator)
         if of is None:
-            return exemplar_loss(denoiser, drawn.control, drawn.photo, None, generator)
+            return exemplar_loss(denoiser, drawn.control, drawn.photo, None, generator, PROCESS)
         own = STAGES[0].exemplar(drawn.photo, drawn.exemplar)
-        return STAGES[0].loss(denoiser, None, drawn.control, drawn.photo, own, of(own), generator)
+        return STAGES[0].loss(denoiser, None, drawn.control, drawn.photo, own, of(own), generator, PROCESS)
 
     parts = {"model": denoiser}
     return parts, bridge_config(recipe, {"model": ("ExemplarUNet", settings)}), parameters, loss
@@ -124,7 +127,7 @@ def make_stage_2(recipe: ExemplarRecipe, folder: Path):
     def loss(generator: torch.Generator) -> Tensor:
         drawn = batch(generator)
         other = STAGES[1].exemplar(drawn.photo, drawn.exemplar)
-        return STAGES[1].loss(denoiser, network, drawn.control, drawn.photo, other, encoder(other), generator)
+        return STAGES[1].loss(denoiser, network, drawn.control, drawn.photo, other, encoder(other), generator, PROCESS)
 
     parts = {"model": denoiser, "exemplar": network, "encoder": encoder}
     described = {
@@ -168,7 +171,7 @@ def bridge_config(recipe: ExemplarRecipe, parts: dict) -> dict:
         "parts": {name: {"architecture": kind, "arguments": arguments} for name, (kind, arguments) in parts.items()},
         "latent": {"format": "pixel", "channels": 3, "vae": "pixel_space"},
         "class_names": [],
-        "bridge": {"kind": "brownian", "constants": {"variance": 1.0}},
+        "bridge": {"kind": PROCESS.kind, "constants": dict(PROCESS.constants)},
         "parameterisation": "residual",
         "precondition": "raw",
         "layout": {},

@@ -86,11 +86,14 @@ class Stage:
 
     def loss(
         self, denoiser: ExemplarUNet, network: ExemplarNetwork | None, z_T: Tensor, z_0: Tensor, z: Tensor,
-        cls: Tensor, generator: torch.Generator,
+        cls: Tensor, generator: torch.Generator, bridge: Bridge | None = None,
     ) -> Tensor:  # fmt: skip
-        """Of one batch: control ``z_T``, photo ``z_0`` and exemplar ``z``, all ``[n, c, h, w]``; ``cls`` its [CLS]."""
+        """Of one batch: control ``z_T``, photo ``z_0`` and exemplar ``z``, all ``[n, c, h, w]``; ``cls`` its [CLS].
+
+        ``bridge``: as of `exemplar_loss`.
+        """
         style = drop_exemplar(self.style(denoiser, network, z, cls), len(z_0), self.dropout, generator)
-        return exemplar_loss(denoiser, z_T, z_0, style, generator)
+        return exemplar_loss(denoiser, z_T, z_0, style, generator, bridge)
 
 
 def attention_parameters(denoiser: ExemplarUNet) -> list[nn.Parameter]:
