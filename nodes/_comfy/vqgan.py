@@ -1,7 +1,7 @@
 """A VQGAN of latent diffusion (VQ-f4 and others of its layout) as a VAE whose latents are continuous.
 
 Encoding stops before the quantiser; decoding begins with it. So BBDM uses it: its bridge runs between latents that are
-neither quantised nor scaled. Source: BBDM section 3.1 and its released code; LDM appendix D.1 (VQ-reg).
+neither quantised nor scaled. Source: LDM section 3.1 (VQ-reg: the quantiser belongs to the decoder); BBDM's release.
 """
 
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ class VqganVAE(comfy.sd.VAE):
         self.downscale_ratio = self.upscale_ratio = 2 ** (network.encoder.num_resolutions - 1)
         self.latent_channels = network.quantize.embedding.weight.shape[1]
         self.memory_used_encode, self.memory_used_decode = self._memory_encode, self._memory_decode
-        self.working_dtypes = [torch.float32]  # in half precision other codes would be nearest
+        self.working_dtypes = [torch.float32]  # in half precision other codes are nearest
         self.vae_dtype = mm.vae_dtype(self.device, self.working_dtypes)
         self.disable_offload = True
         self.first_stage_model = network.eval().requires_grad_(False).to(self.vae_dtype)
