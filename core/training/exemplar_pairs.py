@@ -1,4 +1,4 @@
-"""Triples to learn exemplar-guided translation from, out of photographs."""
+"""Triples to learn exemplar-guided translation from, and those out of single photographs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
