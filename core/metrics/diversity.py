@@ -1,24 +1,25 @@
 """How much answers to one question differ, against how much answers to different questions do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
+from typing import TypeVar
 
 from torch import Tensor
 
-# two pictures [3, H, W] -> how far they are apart
-Distance = Callable[[Tensor, Tensor], float]
+Sample = TypeVar("Sample")  # a picture [3, H, W], or what a network has seen in it
+Distance = Callable[[Sample, Sample], float]
 
 
-def diversity(samples: Tensor, distance: Distance) -> float:
-    """Mean distance over all pairs of ``samples [n, 3, H, W]``: of one control and exemplar, by different seeds."""
+def diversity(samples: Sequence[Sample], distance: Distance) -> float:
+    """Mean distance over all pairs of ``samples``: of one control and exemplar, by different seeds."""
     pairs = list(combinations(samples, 2))
     if not pairs:
         raise ValueError(f"diversity takes at least two samples, got {len(samples)}")
     return sum(distance(one, other) for one, other in pairs) / len(pairs)
 
 
-def spread(groups: Tensor, distance: Distance) -> float:
-    """Mean distance between samples of different groups, ``groups [g, n, 3, H, W]``: one control, g exemplars.
+def spread(groups: Sequence[Sequence[Sample]], distance: Distance) -> float:
+    """Mean distance between samples of different groups: of one control, a group for each exemplar.
 
     As large as `diversity` if the exemplar makes no difference, larger if it does.
     """
@@ -29,5 +30,5 @@ def spread(groups: Tensor, distance: Distance) -> float:
 
 
 def root_mean_square(one: Tensor, other: Tensor) -> float:
-    """A plain `Distance`, in the pictures' own unit."""
+    """A plain `Distance` of pictures, in their own unit."""
     return (one - other).square().mean().sqrt().item()

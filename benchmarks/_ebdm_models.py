@@ -1,0 +1,172 @@
+"""The models of `ebdm.py`, and how a picture is made with them; the settings of sampling are here and nowhere else."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from aqueduct.core import checkpoints
+from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoiser, make_bridge, sample_bridge, times
+from aqueduct.core.bridges.diffusion import CosineDiffusion, sample_diffusion
+from aqueduct.core.metrics.perceptual import RestorerFeatures
+from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remember
+from aqueduct.scripts._pack import ROOT
+from aqueduct.scripts._train_ebdm import pooled_token
+
+STEPS, SOLVER = 20, "bbdm"
+PAPER_STEPS = 50  # of its Table 6
+BATCH = 32
+SHIPPED, ENCODER, EYES = "exemplar_scenes", "exemplar_encoder", "warped_diffusion_superres_gp"
+Encode = Callable[[Tensor], Tensor]  # pictures [n, 3, H, W] in -1..1 -> [n, features]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One of the compared models: its file, and which global encoder it is shown the exemplar by, if any."""
+
+    file: str
+    encoder: Callable[["Models"], Encode] | None
+    others: tuple[str, ...] = ()  # files that its answers depend on besides
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.file, *self.others)
+
+
+def _shipped_encoder(models: "Models") -> Encode:
+    return models.encoder()
+
+
+OURS = "+ exemplar network and attention (ours)"
+ROWS = {
+    "baseline bridge, no exemplar": Row("exemplar_baseline", None),
+    "+ pooled token": Row("exemplar_pooled", lambda models: pooled_token),
+    "+ self-supervised token": Row("exemplar_global", _shipped_encoder, (SHIPPED, ENCODER)),
+    OURS: Row(SHIPPED, _shipped_encoder),
+    "conditional diffusion, control and token": Row("exemplar_diffusion", _shipped_encoder, (SHIPPED, ENCODER)),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Files are looked up by name in ``folders``, first come first served."""
+
+    folders: tuple[Path, ...]
+
+    def path(self, name: str) -> Path | None:
+        found = (folder / f"{name}.safetensors" for folder in self.folders)
+        return next((path for path in found if path.is_file()), None)
+
+    def digest(self, *names: str) -> str:
+        """Of the files' content: what was measured with others is measured again."""
+        paths = [self.path(name) for name in names]
+        return hashlib.sha256(b"".join(path.read_bytes() if path else b"-" for path in paths)).hexdigest()[:12]
+
+    def load(self, name: str, part: str = "model"):
+        path = self.path(name)
+        if path is None:
+            where = ", ".join(map(str, self.folders))
+            raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
+        network, config = checkpoints.load(path, part)
+        return network.float(), config
+
+    def encoder(self) -> Encode:
+        """The one that ships; it lies in a file of its own while the shipped model is not there."""
+        return self.load(SHIPPED if self.path(SHIPPED) else ENCODER, "encoder")[0]
+
+    def eyes(self) -> RestorerFeatures:
+        return RestorerFeatures(*self.load(EYES))
+
+    def rows(self) -> dict[str, Row]:
+        """Those whose files are there; the others are named."""
+        for name, row in ROWS.items():
+            if self.path(row.file) is None:
+                print(f"no {row.file}.safetensors, so no row {name!r}", flush=True)
+        return {name: row for name, row in ROWS.items() if self.path(row.file)}
+
+    def translator(self, name: str) -> "Translator":
+        row = ROWS[name]
+        denoiser, config = self.load(row.file)
+        network = self.load(row.file, "exemplar")[0] if "exemplar" in config["parts"] else None
+        return Translator(denoiser, None if row.encoder is None else row.encoder(self), network, config)
+
+
+def folders(models: Path | None) -> tuple[Path, ...]:
+    """Where to look: ``models``, what `train_small.py` writes, and the models that ship."""
+    return tuple(folder for folder in (models, ROOT / "runs", ROOT / "models") if folder is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Translator:
+    """Networks that turn a control into a picture in the style of an exemplar.
+
+    ``encode`` None: no exemplar is looked at. ``network`` None: the exemplar is seen by its token alone.
+    """
+
+    denoiser: ExemplarUNet
+    encode: Encode | None
+    network: ExemplarNetwork | None
+    config: dict
+
+    @property
+    def from_noise(self) -> bool:
+        return self.config["bridge"]["kind"] == CosineDiffusion.kind
+
+    def styles(self, exemplar: Tensor) -> tuple[Style, ...]:
+        if self.encode is None:
+            return ()
+        cls = self.encode(exemplar)
+        if self.network is None:
+            return (Style(self.denoiser.token(cls)),)
+        return (remember(self.denoiser, self.network, exemplar, cls),)
+
+    @torch.no_grad()
+    def __call__(
+        self, control: Tensor, exemplar: Tensor, seeds: Iterable[int], steps: int = STEPS, solver: str = SOLVER
+    ) -> Tensor:
+        """``[n, 3, H, W]`` in 0..1 from ``control, exemplar`` alike in -1..1; one seed for each picture."""
+        parts = zip(control.split(BATCH), exemplar.split(BATCH), _split(list(seeds)), strict=True)
+        return torch.cat([self._made(*part, steps, solver) for part in parts])
+
+    def _made(self, control: Tensor, exemplar: Tensor, seeds: Sequence[int], steps: int, solver: str) -> Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        def noise(*moments: Tensor) -> Tensor:
+            return torch.stack([torch.randn(control.shape[1:], generator=generator) for generator in generators])
+
+        made = self._diffused if self.from_noise else self._bridged
+        return (made(control, self.styles(exemplar), noise, steps, solver) / 2 + 0.5).clamp(0, 1)
+
+    def _bridged(self, control: Tensor, styles: Sequence[Style], noise, steps: int, solver: str) -> Tensor:
+        kind, constants = self.config["bridge"]["kind"], self.config["bridge"]["constants"]
+        bridge = make_bridge(kind, **constants)
+        denoiser = NetworkDenoiser(
+            lambda x, timesteps: self.denoiser(_by_pixel(x), timesteps, styles), bridge,
+            PARAMETERISATIONS[self.config["parameterisation"]], PRECONDITIONS[self.config["precondition"]], control,
+        )  # fmt: skip
+        moments = times(bridge, steps, self.config["sampling"]["spacing"])
+        return sample_bridge(denoiser, control, moments, bridge, solver, noise_sampler=noise)
+
+    def _diffused(self, control: Tensor, styles: Sequence[Style], noise, steps: int, solver: str) -> Tensor:
+        """Ancestral sampling of a network that predicts ``v = alpha eps - sigma z_0``: it has no solvers to choose."""
+        process = CosineDiffusion()
+
+        def denoiser(z: Tensor, t: Tensor) -> Tensor:
+            alpha, _, sigma = (x.to(z) for x in process.coefficients(t))
+            timesteps = torch.full((len(z),), 1000 * float(t))
+            return alpha * z - sigma * self.denoiser(_by_pixel(torch.cat([z, control], dim=1)), timesteps, styles)
+
+        moments = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        return sample_diffusion(denoiser, noise(), moments, process, 1.0, noise)
+
+
+def _split(seeds: list[int]) -> list[list[int]]:
+    return [seeds[n : n + BATCH] for n in range(0, len(seeds), BATCH)]
+
+
+def _by_pixel(x: Tensor) -> Tensor:
+    """Channels last in memory: convolutions on a processor take two thirds of the time."""
+    return x.contiguous(memory_format=torch.channels_last)
