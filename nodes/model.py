@@ -20,8 +20,9 @@ class AqueductLoadBridgeModel(io.ComfyNode):
             display_name="Load Bridge Model",
             category=f"{CATEGORY}/loaders",
             description=(
-                "Loads a trained bridge: MODEL, VAE, its process and, if the file holds one, its neural prior. Reads "
-                "this pack's files, FrameBridge's released Latte-S/2 files and BBDM's LBBDM-f4."
+                "Loads a trained bridge: MODEL (with what reads exemplars, where there is that), VAE, its process and, "
+                "if the file holds one, its neural prior. Reads this pack's files, FrameBridge's released "
+                "Latte-S/2 files and BBDM's LBBDM-f4."
             ),
             search_aliases=["framebridge loader", "bridge checkpoint", "bbdm loader"],
             inputs=[

@@ -43,11 +43,11 @@ class Reader:
     def models(self) -> list[comfy.model_patcher.ModelPatcher]:
         return [self.network] if self.encoder is None else [self.network, self.encoder]
 
-    def cls(self, exemplar: Exemplar, like: Tensor) -> Tensor:
-        """``[n, features]``: the exemplar's own from DINOv2, or what the file's encoder says of its pictures."""
+    def cls(self, exemplar: Exemplar, device: torch.device) -> Tensor:
+        """``[n, features]``, float32: the exemplar's from DINOv2, or what the file's encoder says of its pictures."""
         if self.source == DINOV2:
-            return exemplar.cls.to(like)
-        return torch.cat([self.encoder.model(2 * shown.to(like) - 1) for shown in exemplar.shown()])
+            return exemplar.cls.to(device)
+        return torch.cat([self.encoder.model(2 * shown.to(device) - 1) for shown in exemplar.shown()])
 
 
 def takes_exemplars(model) -> bool:
@@ -59,7 +59,8 @@ def load_reader(path: str) -> Reader:
     checkpoint = checkpoints.open_checkpoint(path)
     parts = checkpoint.config["parts"]
     network, encoder = (load_beside(checkpoint, part) if part in parts else None for part in (NETWORK, ENCODER))
-    return Reader(checkpoint.name, checkpoint.config["exemplar"]["encoder"], network, encoder)
+    source = checkpoint.config.get("exemplar", {}).get("encoder", OWN)
+    return Reader(checkpoint.name, source, network, encoder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,7 @@ class Applied:
     def style(self, denoiser: ExemplarUNet, x: Tensor) -> Style:
         """The exemplar's side, in the type and on the device of ``x``."""
         keep = None if self.exemplar.keep is None else self.exemplar.keep.to(x.device)
-        cls = self.reader.cls(self.exemplar, x)
+        cls = self.reader.cls(self.exemplar, x.device)
         return changed(remember(denoiser, self.reader.network.model, self.latent.to(x), cls, keep), usable)
 
     def placed(self, style: Style, x: Tensor, branches: list[int]) -> Style:

@@ -10,8 +10,8 @@ from ...core.networks.exemplar_attention import shared
 # Peak of a forward pass of VideoUNet, measured: 63 numbers a pixel with 48 channels at a quarter of the size, so 21 for
 # each channel at the network's own full size; half as much again to be safe.
 NUMBERS_PER_CHANNEL = 32
-# The same of ExemplarUNet in the sizes of EBDM's f4, counted without the matrices of attention: 47, of which 16 are what
-# it remembers of an exemplar.
+# The same of ExemplarUNet in the shape of EBDM's f4, counted without the matrices of attention: 47 for each channel at
+# the network's own full size, 16 of them what it remembers of an exemplar.
 NUMBERS_WITH_EXEMPLAR = 70
 # The same of UNet as BBDM releases it: 3200 numbers a pixel with 128 channels, so 25.
 NUMBERS_PER_UNET_CHANNEL = 38

@@ -61,6 +61,10 @@ HOLDINGS = (
 def check_loader(node_id: str, file: str, config: checkpoints.Config) -> None:
     """ValueError, naming the node to take, unless ``node_id`` loads files of this configuration."""
     found = [holding for holding in HOLDINGS if holding.says(config)]
+    if not found:
+        raise ValueError(
+            f"{file} holds {', '.join(config['parts'])} alone: no node loads that, it is a part of a model"
+        )
     if all(holding.node_id != node_id for holding in found):
         kinds = " and ".join(holding.kind for holding in found)
         nodes = " or ".join(holding.node_id for holding in found)

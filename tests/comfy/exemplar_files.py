@@ -20,10 +20,10 @@ ENCODER = {"features": FEATURES, "widths": [8, 8, 8], "groups": 4, "size": 16}
 # name -> parts, where the [CLS] is from, its width
 KINDS = {
     "own": (("model", "exemplar", "encoder"), "part", FEATURES),
-    "other": (("model", "exemplar", "encoder"), "part", FEATURES),
     "dino": (("model", "exemplar"), "dinov2", WIDTH),
     "bare": (("model",), "part", FEATURES),
     "broken": (("model", "exemplar"), "part", FEATURES),
+    "encoder": (("encoder",), "part", FEATURES),
 }
 ARCHITECTURES = {"model": "ExemplarUNet", "exemplar": "ExemplarNetwork", "encoder": "StyleEncoder"}
 

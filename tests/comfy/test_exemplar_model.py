@@ -292,6 +292,8 @@ def test_files_without_a_part(folder, own):
     broken = run_one("AqueductLoadBridgeModel", file="broken.safetensors")
     with refused("broken.safetensors says that it brings its own encoder, and has no part 'encoder'"):
         applied(own, model=broken)
+    with refused("encoder.safetensors holds encoder alone: no node loads that"):
+        run("AqueductLoadBridgeModel", file="encoder.safetensors")
     for node_id in ("AqueductLoadMotionAdapter", "AqueductLoadRestorationModel"):
         with refused("own.safetensors holds a bridge model: load it with AqueductLoadBridgeModel"):
             run(node_id, file="own.safetensors")

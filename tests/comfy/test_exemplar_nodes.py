@@ -14,7 +14,8 @@ from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.tests.comfy import exemplar_files
 from aqueduct.tests.comfy.exemplar_files import SIDE, WIDTH, picture, vision
-from aqueduct.tests.comfy.graph import run, run_one
+from aqueduct.tests.comfy.graph import run, run_one, sample_stock
+from aqueduct.tests.comfy.hosts import sd15
 from aqueduct.tests.comfy.test_server_bridge import node, saved
 
 
@@ -199,6 +200,27 @@ def test_the_token_is_of_the_part(vae, visions):
 def test_another_clip_vision(vae, visions, kind, told):
     with refused(f"DINOv2's, this CLIP_VISION is a {told} .*DINOv2 file from models/clip_vision"):
         encoded(vae, clip_vision=visions[kind])
+
+
+# --- MODELs not made for exemplars ------------------------------------------------------------------------------------
+
+
+def test_another_model_attends_by_itself(vae):
+    """Through the same node; `test_reference_attention` tells what it does."""
+    from aqueduct.nodes._comfy.exemplar import Exemplar
+
+    host = sd15()
+    exemplar = Exemplar(torch.rand(1, 3, 64, 64), host.latent.flip(3))
+    applied = [
+        run_one("AqueductApplyExemplar", model=host.model, exemplar=exemplar, strength=strength, blocks="input 1")
+        for strength in (0.0, 1.0)
+    ]
+    bare, zero, styled = (
+        sample_stock(model, host.latent, host.positive, host.negative) for model in (host.model, *applied)
+    )
+    assert torch.equal(zero, bare) and not torch.equal(styled, bare)
+    with refused("names none of this MODEL's self-attentions"):
+        run("AqueductApplyExemplar", model=host.model, exemplar=exemplar, blocks="output 99")
 
 
 # --- controls ---------------------------------------------------------------------------------------------------------
