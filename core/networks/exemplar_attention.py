@@ -73,7 +73,8 @@ class ExemplarAttention(nn.Module):
         return self.proj(rearrange(attended, "n heads (h w) d -> n (heads d) h w", h=x.shape[2]))
 
     def _split(self, x: Tensor) -> Tensor:
-        return rearrange(x, "n (heads d) h w -> n heads (h w) d", heads=self.heads)
+        # Dense along d: what the fused kernels of processors ask for, a fifth of a training step.
+        return rearrange(x, "n (heads d) h w -> n heads (h w) d", heads=self.heads).contiguous()
 
 
 def resized(weight: Weight, like: Tensor) -> Weight:
