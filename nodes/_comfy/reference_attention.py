@@ -45,13 +45,14 @@ class JointAttention:
             before = (attend,) if self.before is None else (self.before, attend)
             return before[0](*before[1:], *inputs, *args, **kwargs)
 
-        site = self.turn.take()
+        options = kwargs["transformer_options"]
+        site = self.turn.take(self.family.site(options))
         own = ask(q, k, v)
         here = [] if site is None else [each for each in self.acting if site[:2] in each[0].blocks]
         if not here:
             return own
         self._check(q, k, args[1] if len(args) > 1 else kwargs.get("mask"))
-        grid = self.family.grid(self.call.network, self.call.x, kwargs["transformer_options"])
+        grid = self.family.grid(self.call.network, self.call.x, options)
         out = own.clone()
         for (_, parts), weight in zip(here, self._weights(here, grid, q), strict=True):
             weight = weight.to(own).reshape(len(own), *[1] * (own.dim() - 3), -1, 1)

@@ -1,13 +1,13 @@
 """Where the self-attentions of a host's network are, and how one is known when it is asked: a `Family` for each kind.
 
 All attention of ComfyUI's networks, self and cross, comes through ``optimized_attention_override`` of their
-transformer_options without saying which it is. A mark set right before it tells: U-Nets call ``attn1_patch`` before a
-block's self-attention and ``attn1_output_patch`` behind it; a transformer's replacement of a block is called before the
-block, whose first attention is its self-attention.
+transformer_options without saying which it is. Marks tell: U-Nets call ``attn1_patch`` before a block's self-attention
+and ``attn1_output_patch`` behind it; a transformer's replacement of a block is called around the block, whose first
+attention is its self-attention.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import comfy.model_base
@@ -20,37 +20,47 @@ from .reference_blocks import Block, Blocks
 
 Site = tuple[str, int, int]  # one self-attention: part, block, and which of the block's
 Grid = tuple[int, int, int]  # tokens: frames, height, width
+SITE_KEY = "aqueduct_reference_site"  # in transformer_options while a transformer's block is asked
+SKIPPED = "stg_skip_self_attn"  # in them: LTXV's spatio-temporal guidance leaves a block's self-attention out
 
 
 @dataclass(eq=False)
 class Turn:
-    """Which self-attention comes next in one call of a network, if it is one of ``blocks``: set by marks."""
+    """Of which self-attentions of ``blocks`` it is the turn in one call of a network, as marks say."""
 
     blocks: frozenset[Block]
-    site: Site | None = None
+    coming: set[Site] = field(default_factory=set)
 
-    def mark(self, site: Site) -> None:
-        self.site = site if site[:2] in self.blocks else None
+    def comes(self, site: Site) -> None:
+        if site[:2] in self.blocks:
+            self.coming.add(site)
 
-    def clear(self) -> None:
-        self.site = None
+    def passed(self, site: Site) -> None:
+        self.coming.discard(site)
 
-    def take(self) -> Site | None:
-        site, self.site = self.site, None
+    def take(self, site: Site | None) -> Site | None:
+        """``site`` the first time that it is asked in its turn."""
+        if site not in self.coming:
+            return None
+        self.passed(site)
         return site
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network. ``blocks(network)``: those with self-attention. ``grid(network, x, options)``: the tokens that
-    input ``x`` has in the self-attention asked now. ``marked(options, turn)``: transformer_options that set ``turn``,
-    all that was in them still in force. ``own``: inputs that belong to the clip, not to a picture beside it."""
+    """A kind of network. ``blocks(network)``: those with self-attention.
+
+    ``marked(options, turn)``: transformer_options that tell ``turn``, with all that was in them still in force. As an
+    attention is asked with these, ``site(options)`` says where that is, and ``grid(network, x, options)`` which tokens
+    input ``x`` has there. ``own``: inputs that belong to a clip, not to a picture beside it.
+    """
 
     name: str
     fits: Callable[[Any], bool]
     blocks: Callable[[Any], Blocks]
-    grid: Callable[[Any, Any, dict], Grid]
     marked: Callable[[dict, Turn], dict]
+    site: Callable[[dict], Site | None]
+    grid: Callable[[Any, Any, dict], Grid]
     own: tuple[str, ...]
 
 
@@ -84,17 +94,13 @@ def _attends(block) -> bool:
     return any(not inner.disable_self_attn for layer in transformers for inner in layer.transformer_blocks)
 
 
-def _unet_grid(network, x, options: dict) -> Grid:
-    return (1, *options["activations_shape"][-2:])
-
-
 def _mark_unet(options: dict, turn: Turn) -> dict:
     def before(query, context, value, extra: dict):
-        turn.mark((*extra["block"], extra["block_index"]))
+        turn.comes(_unet_site(extra))
         return query, context, value
 
     def behind(out, extra: dict):
-        turn.clear()  # where another replaced the self-attention, the next one asked is not it
+        turn.passed(_unet_site(extra))  # also where another replaced it, and did not ask
         return out
 
     there = options.get("patches", {})
@@ -105,10 +111,22 @@ def _mark_unet(options: dict, turn: Turn) -> dict:
     return {**options, "patches": {**there, **own}}
 
 
+def _unet_site(options: dict) -> Site | None:
+    return (*options["block"], options["block_index"]) if "block_index" in options else None
+
+
+def _unet_grid(network, x, options: dict) -> Grid:
+    return (1, *options["activations_shape"][-2:])
+
+
 def _token_grid(network, x, options: dict) -> Grid:
     frames, *cells = x.shape[2:]
     step, *patch = getattr(network, "patch_size", (1, 1, 1))
     return -(-frames // step), *(-(-side // cell) for side, cell in zip(cells, patch, strict=True))
+
+
+def _token_site(options: dict) -> Site | None:
+    return options.get(SITE_KEY)
 
 
 def _mark_blocks(options: dict, turn: Turn) -> dict:
@@ -120,12 +138,22 @@ def _mark_blocks(options: dict, turn: Turn) -> dict:
 
 
 def _marking(before: Callable | None, turn: Turn, site: Site) -> Callable:
-    """A block, or what replaces it already (``before``) around it, marked right where the block itself is called."""
+    """A block, or what replaces it already (``before``) around it, marked right where the block itself is called.
+
+    It may be asked once more without this mark, for a gradient (see `gradients`), with the options that it had.
+    """
 
     def block(inputs: dict, extra: dict) -> dict:
         def original(inputs: dict) -> dict:
-            turn.mark(site)
-            return extra["original_block"](inputs)
+            options = inputs["transformer_options"]
+            if options.get(SKIPPED):
+                return extra["original_block"](inputs)
+            options[SITE_KEY] = site
+            turn.comes(site)
+            out = extra["original_block"](inputs)
+            turn.comes(site)
+            del options[SITE_KEY]
+            return out
 
         return original(inputs) if before is None else before(inputs, {**extra, "original_block": original})
 
@@ -134,17 +162,17 @@ def _marking(before: Callable | None, turn: Turn, site: Site) -> Callable:
 
 FAMILIES = (
     Family(
-        "a Stable Diffusion U-Net for images (SD1.5, SD2, SDXL)", _is_image_unet, _unet_blocks, _unet_grid, _mark_unet,
-        ("control",),
+        "a Stable Diffusion U-Net for images (SD1.5, SD2, SDXL)", _is_image_unet, _unet_blocks, _mark_unet, _unet_site,
+        _unet_grid, ("control",),
     ),
     # By exact class: those that inherit from these have attention of further inputs between.
     Family(
         "Wan", lambda network: type(network) is WanModel, lambda network: {"": range(len(network.blocks))},
-        _token_grid, _mark_blocks, ("time_dim_concat", "reference_latent"),
+        _mark_blocks, _token_site, _token_grid, ("time_dim_concat", "reference_latent", "context_latents"),
     ),
     Family(
         "LTXV", lambda network: type(network) is LTXVModel,
-        lambda network: {"": range(len(network.transformer_blocks))}, _token_grid, _mark_blocks,
-        ("keyframe_idxs", "denoise_mask"),
+        lambda network: {"": range(len(network.transformer_blocks))}, _mark_blocks, _token_site, _token_grid,
+        ("keyframe_idxs", "denoise_mask", "guide_attention_entries", "generated_keyframes", "stg_self_attn_blocks"),
     ),
 )  # fmt: skip

@@ -63,16 +63,15 @@ class Call:
         return self.arguments["transformer_options"]
 
     def branches(self, run: Run) -> list[Branch]:
-        """In the order of their rows. What a guider calls its conditions says which are negative. Regions of a picture
-        can bear a name of either side; where names do not decide, the place does that CFG gives to each."""
+        """In the order of their rows. What a guider calls a condition says which are negative. Regions of a picture can
+        bear the name of another; where names do not decide, the place does that CFG gives to each."""
         keys = self.options.get("uuids") or [None] * len(self.places)
-        named = {name: {one.get("uuid") for one in run.conds.get(name) or ()} for name in ("positive", "negative")}
         found = []
         for i, (place, key) in enumerate(zip(self.places, keys, strict=True)):
-            positive, negative = (key in named[name] for name in ("positive", "negative"))
+            names = [name for name, conds in run.conds.items() if any(cond.get("uuid") == key for cond in conds or ())]
+            negative = names == ["negative"] if len(names) == 1 else place == 1
             rows = slice(i * self.pictures, (i + 1) * self.pictures)
-            whole = None if key is None else (key, place)
-            found.append(Branch(rows, whole, place == 1 if positive == negative else negative))
+            found.append(Branch(rows, None if key is None else (key, place), negative))
         return found
 
     def of_rows(self, rows: Tensor, without: Sequence[str]) -> inspect.BoundArguments:
@@ -87,7 +86,8 @@ class Call:
             return [taken(inner) for inner in value] if isinstance(value, list) else value
 
         arguments = {name: None if name in without else taken(value) for name, value in self.arguments.items()}
-        arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in OTHERS}
+        left_out = (*OTHERS, *without)
+        arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in left_out}
         return inspect.BoundArguments(self.bound.signature, arguments)
 
 
@@ -140,8 +140,9 @@ def _watched(
     x = asked.arguments["x"]
 
     def watching(attend, q, k, v, *args, **kwargs):
-        if (site := turn.take()) is not None:
-            features[site], grids[site] = (k, v), family.grid(call.network, x, kwargs["transformer_options"])
+        options = kwargs["transformer_options"]
+        if (site := turn.take(family.site(options))) is not None:
+            features[site], grids[site] = (k, v), family.grid(call.network, x, options)
         return attend(q, k, v, *args, **kwargs)
 
     options = {**asked.arguments["transformer_options"], OVERRIDE: watching}

@@ -17,32 +17,47 @@ from aqueduct.tests.comfy.hosts import HOSTS, Host, normal, random_state, text
 LOUD = ("attn1.", "self_attn.", "proj_out")  # what leads to, through and out of self-attention
 
 
-def sdxl() -> Host:
-    """A narrow one of SDXL's class: two levels, of which the lower attends, two transformers deep."""
+def _narrow(name: str, conditioning: tuple[list, list], **sizes) -> Host:
+    """A host of one of ComfyUI's classes of Stable Diffusion, which its own detection knows at full width only."""
     import comfy.model_management as mm
     import comfy.model_patcher
     import comfy.supported_models
 
-    config = comfy.supported_models.SDXL(
-        {
-            **comfy.supported_models.SDXL.unet_config, "image_size": 32, "in_channels": 4, "out_channels": 4,
-            "model_channels": 64, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [0, 2],
-            "transformer_depth_output": [0, 0, 2, 2], "transformer_depth_middle": 1, "context_dim": 64,
-            "num_head_channels": 32, "use_spatial_transformer": True, "num_classes": "sequential", "legacy": False,
-        }
-    )  # fmt: skip
+    kind = getattr(comfy.supported_models, name)
+    common = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 64, "context_dim": 64}
+    config = kind({**kind.unet_config, **common, "use_spatial_transformer": True, "legacy": False, **sizes})
     config.set_inference_dtype(torch.float32, None)
     with torch.inference_mode():
         model = config.get_model({}, "", device="cpu")
         model.load_model_weights(random_state(model.diffusion_model, 0), "")
     patcher = comfy.model_patcher.ModelPatcher(model, mm.get_torch_device(), mm.unet_offload_device())
-    return Host(patcher, *text(8, 64, pooled_output=normal(1, 1280, seed=4)), normal(1, 4, 8, 8, seed=2), 2, 1, False)
+    return Host(patcher, *conditioning, normal(1, 4, 8, 8, seed=2), 2, 1, False)
+
+
+def sd15() -> Host:
+    """One level, one self-attention on the way down, two on the way up."""
+    return _narrow(
+        "SD15", text(8, 64), num_heads=2, num_res_blocks=[1], channel_mult=[1], transformer_depth=[1],
+        transformer_depth_output=[1, 1], transformer_depth_middle=-1,
+    )  # fmt: skip
+
+
+def sdxl() -> Host:
+    """Two levels, of which the lower attends, two transformers deep."""
+    return _narrow(
+        "SDXL", text(8, 64, pooled_output=normal(1, 1280, seed=4)), num_head_channels=32, num_res_blocks=[1, 1],
+        channel_mult=[1, 2], transformer_depth=[0, 2], transformer_depth_output=[0, 0, 2, 2],
+        transformer_depth_middle=1, num_classes="sequential",
+    )  # fmt: skip
+
+
+U_NETS = {"sd15": sd15, "sdxl": sdxl}
 
 
 def sharp_host(name: str) -> Host:
-    """A host of `HOSTS`, or "sdxl", whose self-attention tells one key from another, and is heard: with small weights it
-    averages evenly and comes to nothing."""
-    host = sdxl() if name == "sdxl" else HOSTS[name]()
+    """A host of `U_NETS` or `HOSTS` whose self-attention tells keys apart, and is heard: with small weights it averages
+    evenly and comes to nothing."""
+    host = {**HOSTS, **U_NETS}[name]()
     with torch.inference_mode():
         for key, weight in host.model.model.diffusion_model.named_parameters():
             if any(part in key for part in LOUD) and weight.dim() > 1:
@@ -86,8 +101,8 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class Plain:
     """Replaces the self-attentions of a network for as long as it is entered.
 
-    It remembers keys and values while ``watching``; else it joins those of ``tokens`` (a bool per token, for each
-    length there is, or all), for ``weight`` (a number, or one per query).
+    It remembers keys and values while ``watching``; else it joins those of ``tokens`` (bool, one per token, or all),
+    for ``weight`` (a number, or one per query).
     """
 
     def __init__(self, network, weight=1.0, tokens: Tensor | None = None):
@@ -126,17 +141,16 @@ def predicted(host: Host, model=None, branches=("positive", "negative"), togethe
     """Of a stock run's first step: what the network says in each branch, eps or velocity."""
 
     def inside(guider, x, level, options):
-        asked = [[guider.conds[name] for name in branches]] if together else [[guider.conds[name]] for name in branches]
-        found = [
-            out for conds in asked for out in comfy.samplers.calc_cond_batch(guider.inner_model, conds, x, level, options)
-        ]
-        return [(x - out) / level[0] for out in found]
+        conds = [guider.conds[name] for name in branches]
+        batches = [conds] if together else [[cond] for cond in conds]
+        found = [comfy.samplers.calc_cond_batch(guider.inner_model, batch, x, level, options) for batch in batches]
+        return [(x - out) / level[0] for outs in found for out in outs]
 
     return sampling(host, inside, model)
 
 
 def plain_prediction(host: Host, scaled: Tensor, percent: float | None = 1.0, weight=1.0, tokens=None) -> list[Tensor]:
-    """What `predicted` should be with an exemplar whose latent is ``scaled [1 or n, c, (1,) h, w]`` as the MODEL has it;
+    """What `predicted` should be with an exemplar whose latent is ``scaled [1, c, (1,) h, w]`` as the MODEL has it;
     ``percent`` None: shown at the level of the step."""
     noise = torch.randn(scaled[:1].shape, generator=torch.Generator().manual_seed(0))
 

@@ -1,4 +1,4 @@
-"""The joint attention of a host with an exemplar, against the same written out, and what else acts on a host beside it."""
+"""The joint attention of a host with an exemplar: against the same written out, and beside what other packs do."""
 
 import pytest
 import torch
@@ -78,6 +78,11 @@ def test_a_mask_of_any_values(host):
     torch.testing.assert_close(found, plain(host, exemplar(host), weight=0.8 * mean[:, None].double()), **CLOSE)
 
 
+def only(i: int, given):
+    """One picture of a batch of exemplars."""
+    return type(given)(**{name: value if value is None else value[i : i + 1] for name, value in vars(given).items()})
+
+
 def test_one_exemplar_for_each_picture(sd15):
     """Each picture gets what it would from its own alone, also where they keep different numbers of tokens."""
     keep = torch.zeros(2, 80, 48, dtype=torch.bool)
@@ -85,9 +90,9 @@ def test_one_exemplar_for_each_picture(sd15):
     for kept in (None, keep):
         found = predicted(sd15, guided(sd15, exemplar(sd15, 2, keep=kept)))
         for i in range(2):
-            alone = exemplar(sd15, 2, keep=kept)
-            alone = predicted(sd15, guided(sd15, type(alone)(*(v if v is None else v[i : i + 1] for v in vars(alone).values()))))
+            alone = predicted(sd15, guided(sd15, only(i, exemplar(sd15, 2, keep=kept))))
             torch.testing.assert_close([branch[i] for branch in found], [branch[i] for branch in alone], **CLOSE)
+            assert apart([branch[1 - i] for branch in found], [branch[1 - i] for branch in alone]) > HEARD
     with pytest.raises(ValueError, match="batch of 3 pictures, the LATENT one of 2"):
         predicted(sd15, guided(sd15, exemplar(sd15, 3)))
 
@@ -261,6 +266,20 @@ def test_a_replaced_block_stays_replaced(host):
         assert (apart(found, own) > HEARD) == heard
 
 
+def test_self_attention_that_the_host_leaves_out_is_not_looked_for(hosts):
+    """Newer versions tell LTXV's blocks so in their options (spatio-temporal guidance)."""
+    from aqueduct.nodes._comfy.reference_hosts import SKIPPED, Turn, family_of
+
+    family, turn, coming = family_of(hosts["ltxv"].model.model), Turn(frozenset({("", 0)})), []
+    marked = family.marked({}, turn)["patches_replace"]["dit"]["double_block", 0]
+    for options in ({}, {SKIPPED: False}, {SKIPPED: True}):
+        original = {
+            "original_block": lambda inputs: coming.append(turn.take(family.site(inputs["transformer_options"])))
+        }
+        marked({"transformer_options": options}, original)
+    assert coming == [("", 0, 0), ("", 0, 0), None]
+
+
 def test_merged_tokens_go_with_an_exemplar_and_regrouped_ones_do_not(sd15):
     model = sd15.model.clone()
     model.set_model_attn1_patch(lambda q, k, v, extra: (q[:, ::2], k, v))
@@ -294,9 +313,5 @@ def test_what_does_not_fit_is_refused(hosts, sd15):
             predicted(sd15, guided(sd15, mask=mask))
     with pytest.raises(ValueError, match="to be sampled by a GUIDER"):
         sd15.model.model.diffusion_model(
-            normal(1, 4, 8, 8), torch.ones(1), normal(1, 8, 768), None, None, _of_wrappers(guided(sd15))
+            normal(1, 4, 8, 8), torch.ones(1), normal(1, 8, 64), None, None, {"wrappers": guided(sd15).wrappers}
         )
-
-
-def _of_wrappers(model) -> dict:
-    return {"wrappers": model.wrappers}
