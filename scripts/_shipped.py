@@ -45,9 +45,14 @@ def prepare(name: str, server: ComfyClient, python: Path | str = sys.executable)
 def use_image(prompt: Prompt, name: str) -> None:
     """Let the workflow start from the uploaded image `name` instead of its example.
 
-    The IMAGE is the first output of both nodes, so the links stay as they are.
+    Where there is a Load Image it is that one; else examples make way, but for controls: a photo is no mask map. The
+    IMAGE is the first output of both nodes, so the links stay as they are.
     """
-    loaders = [node for node in prompt.values() if node["class_type"] in IMAGE_LOADERS]
+    loaders = [node for node in prompt.values() if node["class_type"] == "LoadImage"] or [
+        node
+        for node in prompt.values()
+        if node["class_type"] in IMAGE_LOADERS and not str(node["inputs"].get("name")).startswith("mask map")
+    ]
     if not loaders:
         raise HouseError("this workflow takes no image")
     for node in loaders:

@@ -14,6 +14,7 @@ load_pack()
 from aqueduct.scripts._animation_workflows import animate_along_tracks, animate_svd_mofa, long_clip_chain
 from aqueduct.scripts._console import readable_errors, step
 from aqueduct.scripts._environment import prepare
+from aqueduct.scripts._exemplar_workflows import exemplar_edges, exemplar_host_sdxl, exemplar_mask, exemplar_video
 from aqueduct.scripts._graph import Graph
 from aqueduct.scripts._motion_workflows import camera_motion, draw_motion, video_motion
 from aqueduct.scripts._noise_workflows import warped_noise_any_model
@@ -160,13 +161,14 @@ BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
 MOTIONS = (draw_motion, video_motion, camera_motion)
 NOISES = (warped_noise_any_model, warped_diffusion_superres, warped_diffusion_inpaint, guided_host_model)
 ANIMATIONS = (animate_along_tracks, animate_svd_mofa, long_clip_chain)
+EXEMPLARS = (exemplar_edges, exemplar_mask, exemplar_host_sdxl, exemplar_video)
 
 
 def main() -> None:
     environment = prepare(tools=False)
     with step("Asking ComfyUI for its nodes"), ComfyServer(environment.python, environment.comfyui) as server:
         info = server.object_info()
-    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS:
+    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS + EXEMPLARS:
         path = Path(ROOT) / "workflows" / f"{build.__name__}.json"
         path.write_text(json.dumps(build(info).to_json(), indent=1) + "\n", encoding="utf-8")
         print(path)

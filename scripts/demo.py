@@ -21,7 +21,7 @@ from aqueduct.scripts._server import ComfyServer
 
 DEFAULT_WORKFLOWS = [
     "framebridge", "framebridge_neural_prior", "draw_motion", "camera_motion", "video_motion",
-    "warped_diffusion_superres", "animate_along_tracks",
+    "warped_diffusion_superres", "animate_along_tracks", "exemplar_edges",
 ]  # fmt: skip
 MOST_PREVIEWS = 4
 

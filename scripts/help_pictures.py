@@ -14,6 +14,7 @@ from _pack import ROOT, load_pack
 
 load_pack()
 import _animation_pictures as animation
+import _exemplar_pictures as exemplar
 import _motion_pictures as motion
 import _restoration_pictures as restoration
 import _workflow_pictures as workflow
@@ -111,9 +112,15 @@ def animations() -> None:
         save(picture, (DOCS if name == "animated_model" else ROOT / "workflows") / f"{name}.jpg")
 
 
+def exemplars() -> None:
+    for name, picture in exemplar.pictures().items():
+        save(picture, ROOT / "workflows" / f"{name}.jpg")
+
+
 if __name__ == "__main__":
     curves()
     states()
     motions()
     workflows()
     animations()
+    exemplars()
