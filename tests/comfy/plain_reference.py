@@ -15,6 +15,10 @@ from aqueduct.tests.comfy.guided_hosts import sampling
 from aqueduct.tests.comfy.hosts import HOSTS, Host, normal, random_state, text
 
 LOUD = ("attn1.", "self_attn.", "proj_out")  # what leads to, through and out of self-attention
+ONE_LEVEL = {
+    "num_heads": 2, "num_res_blocks": [1], "channel_mult": [1], "transformer_depth": [1],
+    "transformer_depth_output": [1, 1], "transformer_depth_middle": -1,
+}  # fmt: skip
 
 
 def _narrow(name: str, conditioning: tuple[list, list], **sizes) -> Host:
@@ -36,10 +40,15 @@ def _narrow(name: str, conditioning: tuple[list, list], **sizes) -> Host:
 
 def sd15() -> Host:
     """One level, one self-attention on the way down, two on the way up."""
-    return _narrow(
-        "SD15", text(8, 64), num_heads=2, num_res_blocks=[1], channel_mult=[1], transformer_depth=[1],
-        transformer_depth_output=[1, 1], transformer_depth_middle=-1,
-    )  # fmt: skip
+    return _narrow("SD15", text(8, 64), **ONE_LEVEL)
+
+
+def inpainting() -> Host:
+    """SD1.5's, which joins a mask and what is known of the picture to its input."""
+    known = {"concat_latent_image": normal(1, 4, 8, 8, seed=3), "concat_mask": (normal(1, 1, 8, 8, seed=6) > 0).float()}
+    host = _narrow("SD15", text(8, 64, **known), **ONE_LEVEL, in_channels=9)
+    host.model.model.set_inpaint()
+    return host
 
 
 def sdxl() -> Host:
@@ -51,7 +60,7 @@ def sdxl() -> Host:
     )  # fmt: skip
 
 
-U_NETS = {"sd15": sd15, "sdxl": sdxl}
+U_NETS = {"sd15": sd15, "inpainting": inpainting, "sdxl": sdxl}
 
 
 def sharp_host(name: str) -> Host:
@@ -183,5 +192,6 @@ def _first_frame(cond: dict, scaled: Tensor) -> dict:
         there, wanted = joined.cond.shape[axis], scaled.shape[axis]
         nearest = ((torch.arange(wanted) + 0.5) * there / wanted).long()
         joined = joined._copy_with(joined.cond.index_select(axis, nearest))
-    joined = joined._copy_with(joined.cond[:, :, :1])
+    if joined.cond.dim() == 5:
+        joined = joined._copy_with(joined.cond[:, :, :1])
     return {**cond, "model_conds": {**cond["model_conds"], "c_concat": joined}}

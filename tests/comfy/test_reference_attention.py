@@ -9,7 +9,9 @@ from aqueduct.tests.comfy.hosts import Host, normal
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 HEARD = 1e-3  # what has an effect has one this large: the hosts' predictions are between 0.03 and 6
-SIZES = {"sd15": (10, 6), "sdxl": (6, 10), "wan-t2v": (7, 10), "wan-i2v": (8, 6), "ltxv": (5, 3)}  # of the exemplar
+SIZES = {  # of the exemplar's latent
+    "sd15": (10, 6), "inpainting": (6, 12), "sdxl": (6, 10), "wan-t2v": (7, 10), "wan-i2v": (8, 6), "ltxv": (5, 3),
+}  # fmt: skip
 FAMILIES = pytest.mark.parametrize("host", SIZES, indirect=True)
 SETTINGS = {
     "clean": ({}, {}),
@@ -244,6 +246,37 @@ def test_self_attention_that_another_replaced_stays_theirs(sd15):
     for block in (("input", 1), ("output", 0), ("output", 1)):
         model.set_model_attn1_replace(lambda q, k, v, extra: v, *block)
     assert same(predicted(sd15, guided(sd15, model=model)), predicted(sd15, model))
+
+
+def test_a_controlnet_acts_on_the_picture_and_not_on_the_exemplar(sd15):
+    """What a ControlNet adds: the exemplar's keys and values are the same with it and without."""
+    from comfy.patcher_extension import WrappersMP
+
+    from aqueduct.nodes._comfy.runs import RUN_KEY
+
+    def controlled(executor, x, timesteps, context, y, control, options, **kwargs):
+        shift = torch.ones(len(x), 64, 8, 8)
+        return executor(
+            x, timesteps, context, y, {"input": [shift, shift], "output": [shift, shift]}, options, **kwargs
+        )
+
+    def features(*, control: bool):
+        kept, model = [], sd15.model.clone()
+        if control:
+            model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "control", controlled)
+
+        def inside(executor, *args, **kwargs):
+            kept.extend(part for parts in args[5][RUN_KEY].kept.values() for part in parts)
+            return executor(*args, **kwargs)
+
+        model = guided(sd15, model=model)
+        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "inside", inside)
+        found = predicted(sd15, model)
+        return found, [pair for part in kept for pair in part.features.values()]
+
+    with_it, without = features(control=True), features(control=False)
+    torch.testing.assert_close(with_it[1], without[1], rtol=0, atol=0)
+    assert len(with_it[1]) == 6 and apart(with_it[0], without[0]) > HEARD
 
 
 @pytest.mark.parametrize("host", ["wan-t2v", "ltxv"], indirect=True)
