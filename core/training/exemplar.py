@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bridges import PARAMETERISATIONS, PRECONDITIONS, Bridge, NetworkDenoiser, brownian
+from ..bridges.parameterisation import Parameterisation
+from ..bridges.precondition import Precondition
 from ..networks.exemplar_attention import ExemplarAttention
 from ..networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remember
 from .loop import LoopSettings
@@ -15,30 +17,45 @@ from .objectives import Weight, draw_bridge, draw_times, step_weight, z0_loss
 STEPS = 1000
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What is learnt: of which process, by a network with which output and input, and how times are weighted."""
+
+    bridge: Bridge
+    parameterisation: Parameterisation
+    precondition: Precondition
+    weight: Weight
+
+
+def ebdm() -> Objective:
+    """EBDM eq. 7: the residual ``z_t - z_0`` of the Brownian bridge of variance 1 in 1000 steps, weighted by 1/t.
+
+    Under it a network that answers 0 has the loss ``(2 (1 - m) + m (z_T - z_0)^2) / H`` at ``m``: no time dominates.
+    """
+    return Objective(brownian(), PARAMETERISATIONS["residual"], PRECONDITIONS["raw"], step_weight(STEPS))
+
+
 def exemplar_loss(
     denoiser: nn.Module, z_T: Tensor, z_0: Tensor, style: Style | None, generator: torch.Generator,
-    bridge: Bridge | None = None, weight: Weight | None = None,
+    objective: Objective | None = None,
 ) -> Tensor:  # fmt: skip
     """EBDM eq. 7 for a batch: the weighted squared error of the residual ``z_t - z_0`` at times drawn for each row.
 
     ``denoiser(z_t, timesteps, styles)`` predicts the residual; ``z_T, z_0 [n, c, h, w]`` are the latents of control
-    and photo; ``style`` is the exemplar of each row, or None. Default: the Brownian bridge of variance 1 in 1000 steps
-    with `objectives.step_weight`. Under it a network that answers 0 has the loss ``(2 (1 - m) + m (z_T - z_0)^2) / H``
-    at ``m``: no time dominates.
+    and photo; ``style`` is the exemplar of each row, or None; ``objective``: another than `ebdm`.
 
     The error in ``z_0`` is the error in the residual, since ``z_t`` is given. Times and noise come from ``generator``.
     """
-    bridge = brownian() if bridge is None else bridge
-    weight = step_weight(STEPS) if weight is None else weight
+    asked = ebdm() if objective is None else objective
     styles = () if style is None else (style,)
     t = draw_times(len(z_0), STEPS, generator)
     eps = torch.randn(z_0.shape, generator=generator, device=generator.device).to(z_0)
     predict = NetworkDenoiser(
-        lambda x, timesteps: denoiser(x, timesteps, styles), bridge, PARAMETERISATIONS["residual"],
-        PRECONDITIONS["raw"], z_T,
+        lambda x, timesteps: denoiser(x, timesteps, styles), asked.bridge, asked.parameterisation, asked.precondition,
+        z_T,
     )  # fmt: skip
-    prediction = predict(draw_bridge(bridge, z_0, z_T, t, eps), t)
-    return z0_loss(prediction, z_0, weight(bridge, t))
+    prediction = predict(draw_bridge(asked.bridge, z_0, z_T, t, eps), t)
+    return z0_loss(prediction, z_0, asked.weight(asked.bridge, t))
 
 
 def drop_exemplar(style: Style, count: int, share: float, generator: torch.Generator) -> Style:
@@ -86,14 +103,14 @@ class Stage:
 
     def loss(
         self, denoiser: ExemplarUNet, network: ExemplarNetwork | None, z_T: Tensor, z_0: Tensor, z: Tensor,
-        cls: Tensor, generator: torch.Generator, bridge: Bridge | None = None,
+        cls: Tensor, generator: torch.Generator, objective: Objective | None = None,
     ) -> Tensor:  # fmt: skip
         """Of one batch: control ``z_T``, photo ``z_0`` and exemplar ``z``, all ``[n, c, h, w]``; ``cls`` its [CLS].
 
-        ``bridge``: as of `exemplar_loss`.
+        ``objective``: as of `exemplar_loss`.
         """
         style = drop_exemplar(self.style(denoiser, network, z, cls), len(z_0), self.dropout, generator)
-        return exemplar_loss(denoiser, z_T, z_0, style, generator, bridge)
+        return exemplar_loss(denoiser, z_T, z_0, style, generator, objective)
 
 
 def attention_parameters(denoiser: ExemplarUNet) -> list[nn.Parameter]:

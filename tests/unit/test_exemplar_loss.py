@@ -1,11 +1,13 @@
 """EBDM's loss: the weight against its long form and against the sampler's step, the loss against closed forms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from aqueduct.core.bridges import brownian, step_weights
-from aqueduct.core.training.exemplar import STEPS, exemplar_loss
+from aqueduct.core.training.exemplar import STEPS, ebdm, exemplar_loss
 from aqueduct.core.training.objectives import draw_times, step_weight, uniform_weight
 
 HARMONIC = sum(1 / n for n in range(1, STEPS + 1))
@@ -95,7 +97,7 @@ def test_error_in_the_residual_counts_with_the_weight_of_its_row():
 
     expected = 0.25 * (step_weight(STEPS)(brownian(), times) * (times > 0.5)).mean()
     assert exemplar_loss(off, z_T, z_0, None, generator(2)).item() == pytest.approx(expected.item(), rel=1e-4)
-    plain = exemplar_loss(off, z_T, z_0, None, generator(2), weight=uniform_weight)
+    plain = exemplar_loss(off, z_T, z_0, None, generator(2), replace(ebdm(), weight=uniform_weight))
     assert plain.item() == pytest.approx(0.25 * late.mean().item(), rel=1e-4)
 
 
