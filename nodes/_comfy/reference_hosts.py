@@ -6,6 +6,8 @@ and ``attn1_output_patch`` behind it; a transformer's replacement of a block is 
 attention is its self-attention.
 """
 
+import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,10 +78,10 @@ def family_of(model: comfy.model_base.BaseModel) -> Family:
     )
 
 
-def _is_image_unet(network) -> bool:
-    """In spatio-temporal ones (SVD) the layers over time are told by the same marks as those over space."""
-    video = (isinstance(module, SpatialVideoTransformer) for module in network.modules())
-    return isinstance(network, UNetModel) and not any(video)
+def _is_unet(network, kind: type) -> bool:
+    """Whether all its transformers are of one kind."""
+    transformers = (module for module in network.modules() if isinstance(module, SpatialTransformer))
+    return isinstance(network, UNetModel) and {type(module) for module in transformers} == {kind}
 
 
 def _unet_blocks(network: UNetModel) -> Blocks:
@@ -94,9 +96,15 @@ def _attends(block) -> bool:
     return any(not inner.disable_self_attn for layer in transformers for inner in layer.transformer_blocks)
 
 
-def _mark_unet(options: dict, turn: Turn) -> dict:
+def _mark_unet(options: dict, turn: Turn, layers: int = 1) -> dict:
+    """``layers``: how many share a place and take turns there, of which the first is over space."""
+    asked = Counter()
+
     def before(query, context, value, extra: dict):
-        turn.comes(_unet_site(extra))
+        site = _unet_site(extra)
+        if asked[site] % layers == 0:
+            turn.comes(site)
+        asked[site] += 1
         return query, context, value
 
     def behind(out, extra: dict):
@@ -162,8 +170,13 @@ def _marking(before: Callable | None, turn: Turn, site: Site) -> Callable:
 
 FAMILIES = (
     Family(
-        "a Stable Diffusion U-Net for images (SD1.5, SD2, SDXL)", _is_image_unet, _unet_blocks, _mark_unet, _unet_site,
-        _unet_grid, ("control",),
+        "Stable Diffusion (SD1.5, SD2, SDXL)", lambda network: _is_unet(network, SpatialTransformer), _unet_blocks,
+        _mark_unet, _unet_site, _unet_grid, ("control",),
+    ),
+    # A layer over time follows each over space. Frames lie in the batch, so the exemplar is shown as a still clip.
+    Family(
+        "Stable Video Diffusion", lambda network: _is_unet(network, SpatialVideoTransformer), _unet_blocks,
+        functools.partial(_mark_unet, layers=2), _unet_site, _unet_grid, ("control",),
     ),
     # By exact class: those that inherit from these have attention of further inputs between.
     Family(

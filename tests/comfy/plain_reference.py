@@ -75,13 +75,12 @@ def sharp_host(name: str) -> Host:
 
 
 def self_attentions(network) -> list:
-    """Modules, in the order they are asked."""
-    parts = [module for _, module in network.named_modules()]
+    """Modules, in the order they are asked; those over time are not among them."""
+    parts = [network]
     if hasattr(network, "input_blocks"):
-        order = (network.input_blocks, network.middle_block, network.output_blocks)
-        parts = [module for part in order if part is not None for module in part.modules()]
-    found = [getattr(module, "attn1", None) or getattr(module, "self_attn", None) for module in parts]
-    return [module for module in found if module is not None]
+        parts = [network.input_blocks, network.middle_block or torch.nn.Identity(), network.output_blocks]
+    named = [pair for part in parts for pair in part.named_modules()]
+    return [module for name, module in named if name.endswith(("attn1", "self_attn")) and "time_stack" not in name]
 
 
 def _projected(module, x: Tensor, position: Tensor | None) -> list[Tensor]:

@@ -11,6 +11,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 HEARD = 1e-3  # what has an effect has one this large: the hosts' predictions are between 0.03 and 6
 SIZES = {  # of the exemplar's latent
     "sd15": (10, 6), "inpainting": (6, 12), "sdxl": (6, 10), "wan-t2v": (7, 10), "wan-i2v": (8, 6), "ltxv": (5, 3),
+    "svd": (6, 9),
 }  # fmt: skip
 FAMILIES = pytest.mark.parametrize("host", SIZES, indirect=True)
 SETTINGS = {
@@ -332,11 +333,11 @@ def test_merged_tokens_go_with_an_exemplar_and_regrouped_ones_do_not(sd15):
 
 
 def test_what_does_not_fit_is_refused(hosts, sd15):
-    from aqueduct.tests.comfy.hosts import HOSTS
+    from aqueduct.tests.comfy.exact_host import exact_host
 
-    svd = HOSTS["svd"]()
-    with pytest.raises(ValueError, match="this MODEL is SVD_img2vid around UNetModel"):
-        guided(svd, exemplar(svd))
+    other = Host(exact_host("FLOW"), [], [], normal(1, 4, 8, 8), 1, 1, True)
+    with pytest.raises(ValueError, match="goes onto Stable Diffusion .*; this MODEL is ExactModel around Exact: wire"):
+        guided(other, exemplar(other))
     with pytest.raises(ValueError, match="has 16 channels, this MODEL takes 4"):
         guided(sd15, exemplar(hosts["wan-t2v"]))
     with pytest.raises(ValueError, match="nothing of the exemplar is kept"):
