@@ -88,7 +88,7 @@ class Applied:
         return executor(*call.args, **call.kwargs)
 
     def style(self, denoiser: ExemplarUNet, x: Tensor) -> Style:
-        """The exemplar's side, in the type and on the device of ``x``, and fit for autograd at whatever step it enters."""
+        """The exemplar's side, in the type and on the device of ``x``; fit for autograd at whatever step it enters."""
         keep = None if self.exemplar.keep is None else self.exemplar.keep.to(x.device)
         cls = self.reader.cls(self.exemplar, x.device)
         return changed(remember(denoiser, self.reader.network.model, self.latent.to(x), cls, keep), usable)
