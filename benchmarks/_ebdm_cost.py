@@ -57,7 +57,8 @@ def small_cost(translate: Translator) -> dict:
     made: list[Style] = []
     once = flops(lambda: made.extend(translate.styles(exemplar)))
     step = flops(lambda: translate.denoiser(z, t, made))
-    return {"once": once, "step": step, "parameters": sum(map(weights_in, networks))}
+    parameters = sum(map(weights_in, networks))
+    return {"once": once, "step": step, "parameters": parameters, "trained": translate.trained}
 
 
 def exemplar_runs(translate: Translator, steps: int) -> dict:
@@ -76,14 +77,14 @@ def exemplar_runs(translate: Translator, steps: int) -> dict:
     translate.denoiser.forward = counted("denoiser", forward)
     started = time.perf_counter()
     translate(asked.control, asked.exemplar, [0], steps)
-    took = time.perf_counter() - started
+    took, found = time.perf_counter() - started, dict(counts)
     with torch.no_grad():
         started = time.perf_counter()
         for _ in range(steps):
             translate.styles(asked.exemplar)
     return {
         "steps": steps,
-        **counts,
+        **found,
         "seconds": took,
         "seconds of as many exemplar sides": time.perf_counter() - started,
     }

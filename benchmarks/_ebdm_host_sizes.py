@@ -39,7 +39,8 @@ def comfyui() -> Path | None:
 
 
 def host_networks(folder: Path) -> dict[str, tuple[nn.Module, Run]]:
-    """What the paper builds on and compares with: each on the meta device, with one run of it for one picture."""
+    """What the paper builds on and compares with: each on the meta device, with one run of it for one
+    picture: of 512 x 512 with Stable Diffusion unless it says 256, of 256 x 256 with the VQ autoencoder."""
     _import_comfy(str(folder))
     import comfy.ops
     from comfy.cldm.cldm import ControlNet
@@ -52,17 +53,20 @@ def host_networks(folder: Path) -> dict[str, tuple[nn.Module, Run]]:
         unet = UNetModel(**SD15, **SD15_OUTPUT, **plain)
         control = ControlNet(**SD15, hint_channels=3, **plain)
         clip, dino = CLIPVisionModelProjection(CLIP_B32, **plain), Dinov2Model(DINO_B14, **plain)
-        kl, vq = _autoencoder(KL_F8, double_z=True), _autoencoder(VQ_F4, double_z=False)
-        z, t, text = torch.zeros(1, 4, 64, 64), torch.zeros(1), torch.zeros(1, 77, 768)
+        (_, kl), vq = _autoencoder(KL_F8), _autoencoder(VQ_F4)
+        z, small = (torch.zeros(1, 4, side, side) for side in (64, 32))
+        t, text = torch.zeros(1), torch.zeros(1, 77, 768)
         large, seen, photo = (torch.zeros(1, 3, side, side) for side in (512, 224, 256))
         latent = torch.zeros(1, 3, 64, 64)
     return {
         "SD1.5 U-Net": (unet, lambda: unet(z, t, text)),
         "ControlNet": (control, lambda: control(z, large, t, text)),
+        "SD1.5 U-Net at 256": (unet, lambda: unet(small, t, text)),
+        "ControlNet at 256": (control, lambda: control(small, photo, t, text)),
+        "KL-f8 decoder at 256": (kl, lambda: kl(small)),
         "CLIP ViT-B/32": (clip, lambda: clip(seen)),
         "DINOv2 ViT-B/14": (dino, lambda: _at_224(dino)(seen)),
-        "KL-f8 encoder": (kl[0], lambda: kl[0](large)),
-        "KL-f8 decoder": (kl[1], lambda: kl[1](z)),
+        "KL-f8 decoder": (kl, lambda: kl(z)),
         "VQ-f4 encoder": (vq[0], lambda: vq[0](photo)),
         "VQ-f4 decoder": (vq[1], lambda: vq[1](latent)),
     }
@@ -74,11 +78,11 @@ def _at_224(dino: nn.Module) -> nn.Module:
     return dino
 
 
-def _autoencoder(sizes: dict, double_z: bool) -> tuple[nn.Module, nn.Module]:
+def _autoencoder(sizes: dict) -> tuple[nn.Module, nn.Module]:
     from comfy.ldm.modules.diffusionmodules.model import Decoder, Encoder
 
     common = {"in_channels": 3, "out_ch": 3, "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
-    return Encoder(**sizes, **common, double_z=double_z), Decoder(**sizes, **common)
+    return Encoder(**sizes, **common, double_z=False), Decoder(**sizes, **common)
 
 
 def _import_comfy(folder: str) -> None:

@@ -20,6 +20,11 @@ STEPS, SOLVER = 20, "bbdm"
 PAPER_STEPS = 50  # of its Table 6
 BATCH = 32
 SHIPPED, ENCODER, EYES = "exemplar_scenes", "exemplar_encoder", "warped_diffusion_superres_gp"
+# (output, z_t, alpha, sigma) -> z_0; "v" is ``alpha eps - sigma z_0``
+DIFFUSION_OUTPUTS: dict[str, Callable[..., Tensor]] = {
+    "x0": lambda output, z, alpha, sigma: output,
+    "v": lambda output, z, alpha, sigma: alpha * z - sigma * output,
+}
 Encode = Callable[[Tensor], Tensor]  # pictures [n, 3, H, W] in -1..1 -> [n, features]
 
 
@@ -113,7 +118,16 @@ class Translator:
 
     @property
     def from_noise(self) -> bool:
-        return self.config["bridge"]["kind"] == CosineDiffusion.kind
+        return "diffusion" in self.config
+
+    @property
+    def trained(self) -> str:
+        """How, in a few words: of this file alone, not of what it started from."""
+        of, how = self.config["training"], self.config.get("diffusion", self.config)["parameterisation"]
+        start = f" after {of['start']}" if of.get("start") else ""
+        constants = self.config.get("bridge", {}).get("constants", {})
+        told = "".join(f", {name} {value:g}" for name, value in constants.items())
+        return f"{of['steps']} steps{start}; output {how}{told}"
 
     def styles(self, exemplar: Tensor) -> tuple[Style, ...]:
         if self.encode is None:
@@ -151,13 +165,14 @@ class Translator:
         return sample_bridge(denoiser, control, moments, bridge, solver, noise_sampler=noise)
 
     def _diffused(self, control: Tensor, styles: Sequence[Style], noise, steps: int, solver: str) -> Tensor:
-        """Ancestral sampling of a network that predicts ``v = alpha eps - sigma z_0``: it has no solvers to choose."""
-        process = CosineDiffusion()
+        """Ancestral sampling: there are no solvers to choose from."""
+        process, read = CosineDiffusion(), DIFFUSION_OUTPUTS[self.config["diffusion"]["parameterisation"]]
 
         def denoiser(z: Tensor, t: Tensor) -> Tensor:
             alpha, _, sigma = (x.to(z) for x in process.coefficients(t))
             timesteps = torch.full((len(z),), 1000 * float(t))
-            return alpha * z - sigma * self.denoiser(_by_pixel(torch.cat([z, control], dim=1)), timesteps, styles)
+            output = self.denoiser(_by_pixel(torch.cat([z, control], dim=1)), timesteps, styles)
+            return read(output, z, alpha, sigma)
 
         moments = torch.linspace(1, 0, steps + 1, dtype=torch.float64)
         return sample_diffusion(denoiser, noise(), moments, process, 1.0, noise)

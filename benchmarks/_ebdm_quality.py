@@ -20,6 +20,7 @@ from aqueduct.core.training.controls import canny
 
 PICTURES, SWEPT = 48, 24
 LAYOUTS, FAMILIES, SEEDS = 4, 3, 4  # of the diversity
+CONTROL, EXEMPLAR = "the control itself", "the exemplar itself"
 COUNTS, SOLVERS = (1, 2, 5, 10, 20, 50), ("bbdm", "ode", "dbim-2")
 
 
@@ -52,14 +53,15 @@ def features_of(pictures: Tensor, eyes) -> Tensor:
 
 
 def measure_ablation(models: Models, store: Store, quick: bool) -> None:
-    """Every model on every set, with the truth's own row and that of the exemplar shown as the answer."""
+    """Every model on every set; the truth, the control and the exemplar as answers say what the scores are worth."""
     eyes = models.eyes()
     for name, make in SETS.items():
         questions = make(4 if quick else PICTURES)
         judge = Judge(questions, eyes)
         part = f"{name}, {len(questions)} pictures"
-        files: dict[str, tuple[str, ...]] = {"truth": (), "the exemplar itself": ()}
-        makers = {"truth": lambda judge=judge: judge.truth, "the exemplar itself": lambda judge=judge: judge.own}
+        given = {"truth": judge.truth, CONTROL: questions.control / 2 + 0.5, EXEMPLAR: judge.own}
+        makers = {row: lambda pictures=pictures: pictures for row, pictures in given.items()}
+        files: dict[str, tuple[str, ...]] = dict.fromkeys(given, ())
         for row, made_by in models.rows().items():
             files[row] = made_by.files
             makers[row] = partial(answered, models, row, questions, 2 if quick else STEPS)
