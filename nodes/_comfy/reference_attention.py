@@ -1,5 +1,6 @@
 """Self-attention of a host with exemplars' tokens beside its own."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -41,13 +42,10 @@ class JointAttention:
             _check_mask(exemplar.mask, call, run)
 
     def __call__(self, attend, q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
-        def ask(*inputs: Tensor) -> Tensor:
-            before = (attend,) if self.before is None else (self.before, attend)
-            return before[0](*before[1:], *inputs, *args, **kwargs)
-
+        asked = attend if self.before is None else functools.partial(self.before, attend)
         options = kwargs["transformer_options"]
         site = self.turn.take(self.family.site(options))
-        own = ask(q, k, v)
+        own = asked(q, k, v, *args, **kwargs)
         here = [] if site is None else [each for each in self.acting if site[:2] in each[0].blocks]
         if not here:
             return own
@@ -56,8 +54,9 @@ class JointAttention:
         out = own.clone()
         for (_, parts), weight in zip(here, self._weights(here, grid, q), strict=True):
             weight = weight.to(own).reshape(len(own), *[1] * (own.dim() - 3), -1, 1)
-            for rows, (keys, values) in ((part.rows, part.features[site]) for part in parts):
-                joint = ask(q[rows], torch.cat([k[rows], keys], -2), torch.cat([v[rows], values], -2))
+            for rows, pair in ((part.rows, part.features[site]) for part in parts):
+                keys, values = (_behind(there[rows], more) for there, more in zip((k, v), pair, strict=True))
+                joint = asked(q[rows], keys, values, *args, **kwargs)
                 out[rows] += weight[rows] * (joint - own[rows])
         return out
 
@@ -94,6 +93,11 @@ class JointAttention:
                 f"{', with a mask' if mask is not None else ''}, for {len(self.call.x)} pictures) in a way that an "
                 f"exemplar does not go together with: leave one of them out (HyperTile is one), or this block"
             )
+
+
+def _behind(own: Tensor, more: Tensor) -> Tensor:
+    """An exemplar's tokens behind the picture's own; one row of them serves all."""
+    return torch.cat([own, more.expand(*own.shape[:-2], *more.shape[-2:])], dim=-2)
 
 
 def _check_mask(mask: Tensor | None, call: Call, run: Run) -> None:

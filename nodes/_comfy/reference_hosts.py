@@ -54,7 +54,8 @@ class Family:
 
     ``marked(options, turn)``: transformer_options that tell ``turn``, with all that was in them still in force. As an
     attention is asked with these, ``site(options)`` says where that is, and ``grid(network, x, options)`` which tokens
-    input ``x`` has there. ``own``: inputs that belong to a clip, not to a picture beside it.
+    input ``x`` has there. ``own``: inputs that belong to what is made, not to a picture beside it. ``clips``: rows are
+    the frames of clips, and are asked together.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Family:
     site: Callable[[dict], Site | None]
     grid: Callable[[Any, Any, dict], Grid]
     own: tuple[str, ...]
+    clips: bool = False
 
 
 def family_of(model: comfy.model_base.BaseModel) -> Family:
@@ -176,7 +178,7 @@ FAMILIES = (
     # A layer over time follows each over space. Frames lie in the batch, so the exemplar is shown as a still clip.
     Family(
         "Stable Video Diffusion", lambda network: _is_unet(network, SpatialVideoTransformer), _unet_blocks,
-        functools.partial(_mark_unet, layers=2), _unet_site, _unet_grid, ("control",),
+        functools.partial(_mark_unet, layers=2), _unet_site, _unet_grid, ("control",), clips=True,
     ),
     # By exact class: those that inherit from these have attention of further inputs between.
     Family(

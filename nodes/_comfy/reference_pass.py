@@ -1,6 +1,7 @@
 """One call of a host's network: whose rows it has, and an exemplar's features in each of its self-attentions."""
 
 import inspect
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ OVERRIDE = "optimized_attention_override"  # in transformer_options: asked in th
 OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # how packs reach into a network
 SEED = 0  # of the noise that exemplars are shown in, the same at every level
 
-Pair = tuple[Tensor, Tensor]  # keys and values [rows, tokens, d] or [rows, heads, tokens, d]
+Pair = tuple[Tensor, Tensor]  # keys and values [rows or 1, tokens, d] or [rows or 1, heads, tokens, d]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +91,20 @@ class Call:
         arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in left_out}
         return inspect.BoundArguments(self.bound.signature, arguments)
 
+    def alike(self, rows: slice, channels: int) -> bool:
+        """Whether these rows differ in nothing but what is being made, the first ``channels`` of the input."""
+        given = {**self.arguments, "x": self.x[:, channels:], "transformer_options": None}
+        tensors = [value[rows] for value in _tensors(given) if value.dim() and len(value) == len(self.x)]
+        return all(torch.equal(value, value[:1].expand_as(value)) for value in tensors)
+
+
+def _tensors(tree) -> Iterator[Tensor]:
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(value)
+
 
 @torch.no_grad()
 def observed(
@@ -99,20 +114,27 @@ def observed(
     """The host's own features of an exemplar under each branch; rows of the parts count from the branch's first.
 
     The bare network, no wrapper or patch of others around it, is shown ``latent [n, c, (1,) h, w]`` (as the MODEL
-    scales it) at ``level``, once for each row, with its conditioning. Raises ValueError for an n that is neither 1 nor
-    the LATENT's batch.
+    scales it) at ``level``, with the conditioning of each row, and once for rows that would be shown the same. Raises
+    ValueError for an n that is neither 1 nor the LATENT's batch.
     """
     if len(latent) not in (1, call.pictures):
         raise ValueError(
             f"the exemplar is a batch of {len(latent)} pictures, the LATENT one of {call.pictures}: give one exemplar "
             f"for all, or one for each"
         )
-    rows = torch.cat([torch.arange(branch.rows.start, branch.rows.stop) for branch in branches])
+    once = len(latent) == 1 and not family.clips
+    alike = [once and call.alike(branch.rows, latent.shape[1]) for branch in branches]
+    counts = [1 if same else call.pictures for same in alike]
+    starts = [branch.rows.start for branch in branches]
+    rows = torch.cat([torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)])
     asked = call.of_rows(rows, family.own)
     _show(asked.arguments, latent[rows % len(latent)], level, run)
     features, grids = _watched(call, family, blocks, asked)
-    starts = [i * call.pictures for i in range(len(branches))]
-    return [list(_parts(features, grids, exemplar, slice(i, i + call.pictures))) for i in starts]
+    ends = itertools.accumulate(counts)
+    return [
+        list(_parts(features, grids, exemplar, slice(end - count, end), call.pictures))
+        for end, count in zip(ends, counts, strict=True)
+    ]
 
 
 def _show(arguments: dict[str, Any], latent: Tensor, level: Tensor, run: Run) -> None:
@@ -151,14 +173,20 @@ def _watched(
     return features, grids
 
 
-def _parts(features: dict[Site, Pair], grids: dict[Site, Grid], exemplar: Exemplar, rows: slice) -> Iterator[Part]:
-    """Of one branch: its rows together, or, where each picture of a batch keeps its own tokens, one by one."""
-    pictures, count = len(exemplar.latent), rows.stop - rows.start
-    together = exemplar.keep is None or pictures == 1
-    for row in [slice(0, count)] if together else [slice(i, i + 1) for i in range(count)]:
-        there = slice(rows.start + row.start, rows.start + row.stop)
-        picture = row.start % pictures
-        yield Part(row, {site: _kept(pair, there, grids[site], exemplar, picture) for site, pair in features.items()})
+def _parts(
+    features: dict[Site, Pair], grids: dict[Site, Grid], exemplar: Exemplar, rows: slice, pictures: int
+) -> Iterator[Part]:
+    """Of one branch, which has these rows of the features: its pictures together, or one by one where each exemplar of
+    a batch keeps its own tokens."""
+
+    def of(rows: slice, i: int) -> dict[Site, Pair]:
+        return {site: _kept(pair, rows, grids[site], exemplar, i) for site, pair in features.items()}
+
+    if exemplar.keep is None or len(exemplar.latent) == 1:
+        yield Part(slice(0, pictures), of(rows, 0))
+    else:
+        for i in range(pictures):
+            yield Part(slice(i, i + 1), of(slice(rows.start + i, rows.start + i + 1), i))
 
 
 def _kept(pair: Pair, rows: slice, grid: Grid, exemplar: Exemplar, picture: int) -> Pair:

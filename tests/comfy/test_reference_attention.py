@@ -1,5 +1,7 @@
 """The joint attention of a host with an exemplar: against the same written out, and beside what other packs do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -98,6 +100,14 @@ def test_one_exemplar_for_each_picture(sd15):
             assert apart([branch[1 - i] for branch in found], [branch[1 - i] for branch in alone]) > HEARD
     with pytest.raises(ValueError, match="batch of 3 pictures, the LATENT one of 2"):
         predicted(sd15, guided(sd15, exemplar(sd15, 3)))
+
+
+def test_each_picture_has_the_exemplar_under_its_own_text(sd15):
+    both = normal(2, 8, 64, seed=1)
+    hosts = [replace(sd15, positive=[[texts, {}]]) for texts in (both, both[:1], both[1:])]
+    found, *alone = (predicted(host, guided(host))[0] for host in hosts)
+    torch.testing.assert_close(found, torch.stack([alone[0][0], alone[1][1]]), **CLOSE)
+    assert apart([alone[0]], [alone[1]]) > HEARD
 
 
 # --- where, and how strongly ------------------------------------------------------------------------------------------

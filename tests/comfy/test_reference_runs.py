@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -63,12 +64,24 @@ def test_no_strength_no_levels_no_change(host, asked):
 
 
 def test_the_host_is_shown_the_exemplar_once(host, asked):
-    """Under both conditions at once, with a row for each of the call's; or so at each step."""
+    """Under both conditions at once, for all pictures of the LATENT; or so at each step."""
     rows = 2 * len(clip_latent(host))
     assert asked() == [rows] * STEPS
-    assert asked(guided(host)) == [rows] * (STEPS + 1)
-    assert asked(guided(host, each_step=True)) == [rows] * (2 * STEPS)
-    assert asked(guided(host, positive_only=True)) == [rows // 2] + [rows] * STEPS
+    assert asked(guided(host)) == [2] + [rows] * STEPS
+    assert asked(guided(host, each_step=True)) == [2, rows] * STEPS
+    assert asked(guided(host, positive_only=True)) == [1] + [rows] * STEPS
+
+
+def test_pictures_with_conditions_of_their_own_are_shown_it_each(hosts):
+    """As many rows of text as pictures in the LATENT: one for each, or one for both where both say the same."""
+    host = hosts["sd15"]
+    found = Asked(host)
+    try:
+        for texts, rows in ((normal(2, 8, 64, seed=1), 3), (normal(1, 8, 64, seed=1).repeat(2, 1, 1), 2)):
+            own = replace(host, positive=[[texts, {}]])
+            assert found.of(own, guided(own)) == [rows] + [4] * STEPS
+    finally:
+        found.hook.remove()
 
 
 def test_only_from_start_to_end(host, asked):
@@ -84,7 +97,7 @@ def test_only_from_start_to_end(host, asked):
 def test_conditions_of_other_lengths_are_asked_apart_and_kept_apart(wan):
     """Text that does not batch: the exemplar is shown once under each."""
     negative = [[torch.zeros(1, 7, 4096), {}]]
-    host = Host(wan.model, wan.positive, negative, wan.latent, wan.frames, wan.compression, wan.flow)
+    host = replace(wan, negative=negative)
     found = Asked(host)
     try:
         assert found.of(host) == [1] * 2 * STEPS
@@ -155,7 +168,7 @@ def test_areas_of_the_picture_have_no_place_in_a_mask(hosts):
     """CONDITIONING for an area asks the network for that alone: works without a mask, and is refused with one."""
     sd15 = hosts["sd15"]
     area = [[text, {**values, "area": (4, 4, 0, 0), "strength": 1.0}] for text, values in sd15.positive]
-    host = Host(sd15.model, area, sd15.negative, sd15.latent, sd15.frames, sd15.compression, sd15.flow)
+    host = replace(sd15, positive=area)
     assert not torch.equal(sample(host, guided(host)), sample(host))
     with pytest.raises(ValueError, match="asked for a part of the LATENT"):
         sample(host, guided(host, mask=torch.ones(64, 64)))
