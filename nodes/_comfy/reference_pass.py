@@ -91,19 +91,21 @@ class Call:
         arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in left_out}
         return inspect.BoundArguments(self.bound.signature, arguments)
 
-    def alike(self, rows: slice, channels: int) -> bool:
-        """Whether these rows differ in nothing but what is being made, the first ``channels`` of the input."""
-        given = {**self.arguments, "x": self.x[:, channels:], "transformer_options": None}
-        tensors = [value[rows] for value in _tensors(given) if value.dim() and len(value) == len(self.x)]
-        return all(torch.equal(value, value[:1].expand_as(value)) for value in tensors)
+    def alike(self, rows: slice, channels: int, without: Sequence[str]) -> bool:
+        """Whether these rows, less those arguments, differ in nothing but what is being made, the first ``channels`` of
+        the input."""
+        given = _tensors({**self.arguments, "x": self.x[:, channels:]}, (*without, "transformer_options"))
+        own = [value[rows] for value in given if value.dim() and len(value) == len(self.x)]
+        return all(torch.equal(value, value[:1].expand_as(value)) for value in own)
 
 
-def _tensors(tree) -> Iterator[Tensor]:
+def _tensors(tree, without: Sequence[str]) -> Iterator[Tensor]:
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, dict | list):
-        for value in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(value)
+        inner = [it for name, it in tree.items() if name not in without] if isinstance(tree, dict) else tree
+        for value in inner:
+            yield from _tensors(value, without)
 
 
 @torch.no_grad()
@@ -123,7 +125,7 @@ def observed(
             f"for all, or one for each"
         )
     once = len(latent) == 1 and not family.clips
-    alike = [once and call.alike(branch.rows, latent.shape[1]) for branch in branches]
+    alike = [once and call.alike(branch.rows, latent.shape[1], family.own) for branch in branches]
     counts = [1 if same else call.pictures for same in alike]
     starts = [branch.rows.start for branch in branches]
     rows = torch.cat([torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)])
