@@ -67,19 +67,25 @@ def scenes(g: Graph, names, at):
     return batch
 
 
-def bridged(g: Graph, model, loader, prior, at, *, steps: int, noise=None, solver: str = "bbdm"):
-    """SamplerCustomAdvanced over the shipped bridge, decoded."""
+def walk(g: Graph, loader, at, *, steps: int, solver: str):
+    """Condition, sampler and times of the shipped bridge, for all runs of a graph."""
     x, y = at
-    words = g.add("AqueductMotionClass", (x, y), title="No class", motion="none")
-    guider = g.add("BasicGuider", (x, y + 140), model=model, conditioning=words[0])
-    sampler = g.add("AqueductBridgeSampler", (x, y + 260), bridge=loader["bridge"], solver=solver)
-    times = g.add("AqueductBridgeTimes", (x, y + 420), bridge=loader["bridge"], steps=steps)
-    noise = noise or g.add("RandomNoise", (x, y + 640), noise_seed=1)
+    return (
+        g.add("AqueductMotionClass", (x, y), title="No class", motion="none"),
+        g.add("AqueductBridgeSampler", (x, y + 120), bridge=loader["bridge"], solver=solver),
+        g.add("AqueductBridgeTimes", (x, y + 280), bridge=loader["bridge"], steps=steps),
+    )
+
+
+def bridged(g: Graph, model, loader, prior, walked, noise, at):
+    """SamplerCustomAdvanced over the shipped bridge, decoded."""
+    (x, y), (words, sampler, times) = at, walked
+    guider = g.add("BasicGuider", (x, y), model=model, conditioning=words[0])
     sampled = g.add(
-        "SamplerCustomAdvanced", (x + 340, y), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
+        "SamplerCustomAdvanced", (x, y + 110), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
         latent_image=prior,
     )  # fmt: skip
-    return g.add("VAEDecode", (x + 340, y + 180), samples=sampled["output"], vae=loader["vae"])
+    return g.add("VAEDecode", (x, y + 290), samples=sampled["output"], vae=loader["vae"])
 
 
 def kept(g: Graph, images, title: str, at, name: str, factor: float):
@@ -107,7 +113,9 @@ def exemplar_edges(info: dict) -> Graph:
     shown = g.add("AqueductExemplarEncode", (760, 580), image=batch[0], vae=loader["vae"])
     styled = g.add("AqueductApplyExemplar", (760, 720), model=loader["model"], exemplar=shown[0])
     four = g.add("RepeatLatentBatch", (1280, 700), samples=control["latent"], amount=len(SCENES))
-    pictures = bridged(g, styled[0], loader, four[0], (1280, 60), steps=20)
+    walked = walk(g, loader, (1280, 60), steps=20, solver="bbdm")
+    noise = g.add("RandomNoise", (1280, 560), noise_seed=1)
+    pictures = bridged(g, styled[0], loader, four[0], walked, noise, (1640, 60))
     kept(g, pictures[0], "Pictures", (1980, 60), "exemplar_edges", 3.0)
     g.add("PreviewImage", (1980, 520), title="Exemplars", images=batch[0])
     return g
@@ -143,13 +151,15 @@ def exemplar_mask(info: dict) -> Graph:
             "AqueductApplyExemplar", (x, 330), title=f"Apply, {title.lower()}", model=model[0], exemplar=shown[0],
             mask=mask[0],
         )  # fmt: skip
-    both = bridged(g, model[0], loader, control["latent"], (1140, 60), steps=20)
+    walked = walk(g, loader, (1140, 60), steps=20, solver="bbdm")
+    noise = g.add("RandomNoise", (1140, 560), noise_seed=1)
+    both = bridged(g, model[0], loader, control["latent"], walked, noise, (1500, 60))
     kept(g, both[0], "Both", (1840, 60), "exemplar_mask", 5.0)
     alone = g.add(
-        "AqueductApplyExemplar", (1140, 900), title="Apply, everywhere", model=loader["model"], exemplar=first[0]
+        "AqueductApplyExemplar", (1140, 720), title="Apply, everywhere", model=loader["model"], exemplar=first[0]
     )
-    one = bridged(g, alone[0], loader, control["latent"], (1500, 900), steps=20)
-    kept(g, one[0], "Left alone", (2200, 900), "exemplar_mask_alone", 5.0)
+    one = bridged(g, alone[0], loader, control["latent"], walked, noise, (1500, 720))
+    kept(g, one[0], "Left alone", (1840, 720), "exemplar_mask_alone", 5.0)
     return g
 
 
@@ -199,8 +209,10 @@ def exemplar_video(info: dict) -> Graph:
     styled = g.add("AqueductApplyExemplar", (760, 330), model=loader["model"], exemplar=shown[0])
     guided = g.add("AqueductGeometricConsistency", (760, 680), model=styled[0], motion=motion[0])
     noise = g.add("AqueductWarpNoise", (760, 980), motion=motion[0], strategy="white", seed=1, renew=0.0)
-    ours = bridged(g, guided["model"], loader, control["latent"], (1140, 60), steps=20, noise=noise, solver="ode")
-    plain = bridged(g, styled[0], loader, control["latent"], (1140, 960), steps=20, solver="ode")
+    fresh = g.add("RandomNoise", (1140, 720), title="Noise of every frame", noise_seed=1)
+    walked = walk(g, loader, (1140, 60), steps=20, solver="ode")
+    ours = bridged(g, guided["model"], loader, control["latent"], walked, noise, (1500, 60))
+    plain = bridged(g, styled[0], loader, control["latent"], walked, fresh, (1500, 720))
     for n, (title, images) in enumerate((("Video", ours), ("Without", plain))):
         large = g.add(
             "ImageScaleBy", (1840, 60 + 900 * n), title=f"{title}, to look at", image=images[0],
