@@ -266,7 +266,7 @@ def test_a_controlnet_acts_on_the_picture_and_not_on_the_exemplar(sd15):
     from aqueduct.nodes._comfy.runs import RUN_KEY
 
     def controlled(executor, x, timesteps, context, y, control, options, **kwargs):
-        shift = torch.ones(len(x), 64, 8, 8)
+        shift = normal(len(x), 64, 8, 8)  # another for each picture, which does not have it shown to each
         return executor(
             x, timesteps, context, y, {"input": [shift, shift], "output": [shift, shift]}, options, **kwargs
         )
