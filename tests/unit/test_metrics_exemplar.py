@@ -130,6 +130,12 @@ def test_a_grating_is_seen_by_the_filter_of_its_own_kind(scale, direction):
     assert shares.mean(0).argmax().item() == scale * DIRECTIONS + direction
 
 
+def test_shares_of_a_grating_are_the_same_all_over_it():
+    """Wherever a place lies between two crests: what the even filters miss the odd ones see."""
+    inner = texture_shares(grating(11.0)).unflatten(0, (16, 16))[4:-4, 4:-4].flatten(0, 1)
+    assert (inner.amax(0) - inner.amin(0)).max() < 0.02
+
+
 def test_a_plain_picture_is_flat():
     assert (texture_shares(torch.full((3, 40, 40), 0.3))[:, -1] > 0.999).all()
 
