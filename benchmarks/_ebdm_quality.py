@@ -16,7 +16,7 @@ from aqueduct.core.metrics.palette import palette_distance
 from aqueduct.core.metrics.perceptual import feature_distance
 from aqueduct.core.metrics.restoration import psnr, ssim
 from aqueduct.core.metrics.texture import texture_distance
-from aqueduct.core.training.controls import canny
+from aqueduct.core.controls import canny
 
 PICTURES, SWEPT = 48, 24
 LAYOUTS, FAMILIES, SEEDS = 4, 3, 4  # of the diversity

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from aqueduct.core.training.controls import canny, mask_map
+from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.training.exemplar_pairs import PictureCrops, Triples
 from aqueduct.core.training.texture_scenes import (
     CLASSES,

@@ -20,7 +20,7 @@ from aqueduct.core.networks import Style
 from aqueduct.core.networks.exemplar_unet import remember
 from aqueduct.core.noise import drawn, warp_noise
 from aqueduct.core.plots.slices import time_slice
-from aqueduct.core.training.controls import canny, mask_map
+from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.training.texture_scenes import NOTHING, Questions, TextureScenes, labels, render
 from aqueduct.scripts._exemplar_workflows import FILM, MODEL, SIDE
 from aqueduct.scripts._pack import ROOT

@@ -17,7 +17,7 @@ from aqueduct.core.bridges import brownian
 from aqueduct.core.bridges.diffusion import CosineDiffusion
 from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, initialise, start_from
 from aqueduct.core.networks.style_encoder import StyleEncoder
-from aqueduct.core.training.controls import COCOSNET_CANNY, canny, mask_map
+from aqueduct.core.controls import COCOSNET_CANNY, canny, mask_map
 from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.exemplar import STAGES, drop_exemplar, ebdm, exemplar_loss
 from aqueduct.core.training.exemplar_pairs import PictureCrops, Triples
@@ -28,10 +28,10 @@ from aqueduct.core.training.texture_scenes import TextureScenes, random_families
 from aqueduct.scripts._train_restoration import training_pictures
 from aqueduct.scripts._train_run import export, run_training
 
-SIZE, FEATURES = 64, 128
-ENCODER = {"features": FEATURES, "widths": [16, 32, 64, 64], "size": SIZE}
+SIZE, ENCODED, FEATURES = 32, 64, 128  # pixels of the bridge, pixels the encoder sees, numbers it gives
+ENCODER = {"features": FEATURES, "widths": [16, 32, 64, 64], "size": ENCODED}
 DENOISER = {
-    "in_channels": 3, "out_channels": 3, "channels": 16, "multipliers": [2, 3, 3], "blocks": 1, "sites": [1, 2],
+    "in_channels": 3, "out_channels": 3, "channels": 32, "multipliers": [1, 1, 2], "blocks": 1, "sites": [0, 1],
     "head_channels": 24, "groups": 8, "features": FEATURES, "context": 64, "expansion": 2, "fold": 2,
 }  # fmt: skip
 POOLED = 12
@@ -84,10 +84,10 @@ def make_encoder(recipe: ExemplarRecipe, folder: Path):
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         encoder, head = StyleEncoder(**ENCODER), projector(FEATURES)
-    photos = Crops(training_pictures(), SIZE)
+    photos = Crops(training_pictures(), ENCODED)
 
     def loss(generator: torch.Generator) -> Tensor:
-        scenes = render(random_layouts(64, generator), random_families(64, generator), SIZE) * 2 - 1
+        scenes = render(random_layouts(64, generator), random_families(64, generator), ENCODED) * 2 - 1
         return view_loss(encoder, head, torch.cat([scenes, photos.sample(64, generator)]), generator)
 
     config = {"parts": {"encoder": {"architecture": "StyleEncoder", "arguments": ENCODER}}}
@@ -183,7 +183,7 @@ def bridge_config(recipe: ExemplarRecipe, parts: dict) -> dict:
     }
 
 
-_STAGE_1 = LoopSettings(steps=1500, learning_rate=1.5e-3, save_every=200)
+_STAGE_1 = LoopSettings(steps=3600, learning_rate=1.5e-3, save_every=200)
 EXEMPLAR_RECIPES = {
     "exemplar_encoder": ExemplarRecipe(
         "global encoder, two crops of a picture alike (VICReg)", make_encoder,
@@ -194,7 +194,7 @@ EXEMPLAR_RECIPES = {
     ),
     "exemplar_scenes": ExemplarRecipe(
         "stage 2: exemplar network and attention: the one that ships", make_stage_2,
-        LoopSettings(steps=1600, learning_rate=1.5e-3, save_every=100), "exemplar_global", data_seed=62,
+        LoopSettings(steps=2700, learning_rate=1.5e-3, save_every=100), "exemplar_global", data_seed=62,
     ),
     "exemplar_baseline": ExemplarRecipe(
         "stage 1 without any exemplar", partial(make_stage_1, encode="none"), _STAGE_1
@@ -227,7 +227,7 @@ def run_exemplar(name: str, recipe: ExemplarRecipe, folder: Path) -> None:
 
 def training_of(recipe: ExemplarRecipe) -> dict:
     return {
-        "data": "procedural scenes (edges, masks) and crops of photographs (edges), 64 pixels",
+        "data": "procedural scenes (edges, masks) and crops of photographs (edges), 32 pixels",
         "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start, "steps": recipe.settings.steps,
         "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, EMA 0.998, bfloat16",
         "loss": "EBDM eq. 7 with its weight 1/t; the encoder: VICReg; the diffusion: v, all times alike",

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ...core.training.controls import COCOSNET_CANNY, canny
+from ...core.controls import COCOSNET_CANNY, canny
 from .exemplar_encode import latents, opaque
 from .images import to_image
 

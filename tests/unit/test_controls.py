@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from aqueduct.core.training.controls import (
+from aqueduct.core.controls import (
     COCOSNET_CANNY,
     OPENPOSE_LINKS,
     canny,

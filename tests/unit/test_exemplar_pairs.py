@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from aqueduct.core.training.controls import canny
+from aqueduct.core.controls import canny
 from aqueduct.core.training.exemplar_folder import ExemplarFolder
 from aqueduct.core.training.exemplar_pairs import PictureCrops
 from aqueduct.core.training.restoration import pyramid

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from aqueduct.core.training.controls import canny, mask_map
+from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.training.texture_figures import KINDS, PATTERNS
 from aqueduct.core.training.texture_scenes import (
     BACKGROUNDS,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..optional import need
+from .optional import need
 
 # EBDM takes its edges "using the Canny edge detector following" CoCosNet, see `canny`.
 COCOSNET_CANNY = {"low": 0.1 * 255, "high": 0.2 * 255, "sigma": 1.0, "euclidean": True}
