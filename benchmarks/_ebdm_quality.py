@@ -10,13 +10,13 @@ from _emg_quality import bootstrapped
 from _emg_store import Store
 from torch import Tensor
 
+from aqueduct.core.controls import canny
 from aqueduct.core.metrics.diversity import diversity, spread
 from aqueduct.core.metrics.edges import edge_scores
 from aqueduct.core.metrics.palette import palette_distance
 from aqueduct.core.metrics.perceptual import feature_distance
 from aqueduct.core.metrics.restoration import psnr, ssim
 from aqueduct.core.metrics.texture import texture_distance
-from aqueduct.core.controls import canny
 
 PICTURES, SWEPT = 48, 24
 LAYOUTS, FAMILIES, SEEDS = 4, 3, 4  # of the diversity

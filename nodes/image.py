@@ -5,8 +5,8 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..core.plots.slices import SLICES, time_slice
 from ..core.controls import mask_map
+from ..core.plots.slices import SLICES, time_slice
 from ..core.training.texture_scenes import NOTHING, TextureScenes, labels, render
 from ._comfy.files import SHIPPED
 from ._comfy.images import to_image, with_alpha

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from aqueduct.core import checkpoints
 from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoiser, make_bridge, sample_bridge, times
+from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.motion.estimators import DisEstimator, estimate_motion
 from aqueduct.core.networks import Style
 from aqueduct.core.networks.exemplar_unet import remember
 from aqueduct.core.noise import drawn, warp_noise
 from aqueduct.core.plots.slices import time_slice
-from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.training.texture_scenes import NOTHING, Questions, TextureScenes, labels, render
 from aqueduct.scripts._exemplar_workflows import FILM, MODEL, SIDE
 from aqueduct.scripts._pack import ROOT

@@ -15,9 +15,9 @@ from torch import Tensor
 from aqueduct.core import checkpoints
 from aqueduct.core.bridges import brownian
 from aqueduct.core.bridges.diffusion import CosineDiffusion
+from aqueduct.core.controls import COCOSNET_CANNY, canny, mask_map
 from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, initialise, start_from
 from aqueduct.core.networks.style_encoder import StyleEncoder
-from aqueduct.core.controls import COCOSNET_CANNY, canny, mask_map
 from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.exemplar import STAGES, drop_exemplar, ebdm, exemplar_loss
 from aqueduct.core.training.exemplar_pairs import PictureCrops, Triples

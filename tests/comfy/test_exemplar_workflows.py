@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from aqueduct.core.controls import canny
 from aqueduct.core.metrics.edges import edge_scores
 from aqueduct.core.metrics.palette import palette_distance
-from aqueduct.core.controls import canny
 from aqueduct.scripts import _shipped
 from aqueduct.scripts._client import Prompt
 from aqueduct.scripts._server import ComfyServer
