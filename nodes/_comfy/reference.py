@@ -16,7 +16,7 @@ from .exemplar import Exemplar, Settings
 from .reference_attention import JointAttention
 from .reference_blocks import Block, chosen_blocks
 from .reference_hosts import Family, family_of
-from .reference_pass import OVERRIDE, Call, Part, observed
+from .reference_pass import OVERRIDE, Branch, Call, Part, observed
 from .runs import Run, Span, run_of, watch
 
 KEY = "aqueduct_reference"
@@ -59,6 +59,17 @@ def _scaled(model, exemplar: Exemplar) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """What an exemplar brings to the rows of a branch, and what these were ``given``, where that can change."""
+
+    given: list[Tensor]
+    parts: list[Part]
+
+    def under(self, given: list[Tensor]) -> bool:
+        return all(torch.equal(one, other) for one, other in zip(self.given, given, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
 class Reference:
     """One exemplar on a MODEL; ``latent``: as the MODEL takes it."""
 
@@ -82,13 +93,19 @@ class Reference:
             return []
         branches = [branch for branch in call.branches(run) if not (branch.negative and self.settings.positive_only)]
         kept = {} if self.settings.each_step else run.kept
-        found = {branch: kept.get((self, branch.key)) for branch in branches}
-        if missing := [branch for branch, parts in found.items() if parts is None]:
+        keys = {branch: (self, branch.key, call.pictures) for branch in branches}
+        given = {branch: self._given(call, branch, family, run) for branch in branches}
+        found = {branch: kept.get(keys[branch]) for branch in branches}
+        if missing := [branch for branch, seen in found.items() if seen is None or not seen.under(given[branch])]:
             level = self._level(run, call.options)
             made = observed(call, family, self.blocks, self.exemplar, self.latent, level, run, missing)
-            found.update(zip(missing, made, strict=True))
-            kept.update({(self, branch.key): found[branch] for branch in missing if branch.key is not None})
-        return [part.behind(branch.rows.start) for branch, parts in found.items() for part in parts]
+            found |= {branch: Seen(given[branch], parts) for branch, parts in zip(missing, made, strict=True)}
+            kept |= {keys[branch]: found[branch] for branch in missing if branch.key is not None}
+        return [part.behind(branch.rows.start) for branch, seen in found.items() for part in seen.parts]
+
+    def _given(self, call: Call, branch: Branch, family: Family, run: Run) -> list[Tensor]:
+        """What tells this call from others under the same condition: nothing where each is for all pictures."""
+        return [] if call.whole(run) else call.given(branch.rows, self.latent.shape[1], family.own)
 
     def _level(self, run: Run, options: dict) -> Tensor:
         """At which the exemplar is shown. Clean is the lowest that the MODEL knows: at 0 itself some have no time."""

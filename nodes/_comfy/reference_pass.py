@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .exemplar import Exemplar
 from .reference_blocks import Block
 from .reference_hosts import Family, Grid, Site, Turn
-from .runs import Run, bound
+from .runs import Run, bound, negatives
 
 OVERRIDE = "optimized_attention_override"  # in transformer_options: asked in the place of each attention, with it
 OTHERS = ("patches", "patches_replace", "wrappers", "callbacks", OVERRIDE)  # how packs reach into a network
@@ -64,16 +64,22 @@ class Call:
         return self.arguments["transformer_options"]
 
     def branches(self, run: Run) -> list[Branch]:
-        """In the order of their rows. What a guider calls a condition says which are negative. Regions of a picture can
-        bear the name of another; where names do not decide, the place does that CFG gives to each."""
+        """In the order of their rows."""
         keys = self.options.get("uuids") or [None] * len(self.places)
-        found = []
-        for i, (place, key) in enumerate(zip(self.places, keys, strict=True)):
-            names = [name for name, conds in run.conds.items() if any(cond.get("uuid") == key for cond in conds or ())]
-            negative = names == ["negative"] if len(names) == 1 else place == 1
-            rows = slice(i * self.pictures, (i + 1) * self.pictures)
-            found.append(Branch(rows, None if key is None else (key, place), negative))
-        return found
+        told = zip(self.places, keys, negatives(run, self.options), strict=True)
+        return [
+            Branch(slice(i * self.pictures, (i + 1) * self.pictures), None if key is None else (key, place), negative)
+            for i, (place, key, negative) in enumerate(told)
+        ]
+
+    def whole(self, run: Run) -> bool:
+        """Whether it is for all pictures of the LATENT: samplers, and context windows, can ask for some at a time."""
+        return self.pictures == run.shape[0]
+
+    @property
+    def time(self) -> str:
+        """The argument that says at which level."""
+        return "timesteps" if "timesteps" in self.arguments else "timestep"
 
     def of_rows(self, rows: Tensor, without: Sequence[str]) -> inspect.BoundArguments:
         """Its arguments for these rows alone, less those named and all that other packs put in."""
@@ -91,12 +97,16 @@ class Call:
         arguments["transformer_options"] = {name: it for name, it in self.options.items() if name not in left_out}
         return inspect.BoundArguments(self.bound.signature, arguments)
 
-    def alike(self, rows: slice, channels: int, without: Sequence[str]) -> bool:
-        """Whether these rows, less those arguments, differ in nothing but what is being made, the first ``channels`` of
-        the input."""
-        given = _tensors({**self.arguments, "x": self.x[:, channels:]}, (*without, "transformer_options"))
-        own = [value[rows] for value in given if value.dim() and len(value) == len(self.x)]
-        return all(torch.equal(value, value[:1].expand_as(value)) for value in own)
+    def given(self, rows: slice, channels: int, without: Sequence[str]) -> list[Tensor]:
+        """What these rows are asked under: all their inputs but those arguments, the level, and what is being made, the
+        first ``channels`` of the input."""
+        left_out = (*without, "transformer_options", self.time)
+        given = _tensors({**self.arguments, "x": self.x[:, channels:]}, left_out)
+        return [value[rows] for value in given if value.dim() and len(value) == len(self.x)]
+
+
+def _alike(given: Sequence[Tensor]) -> bool:
+    return all(torch.equal(value, value[:1].expand_as(value)) for value in given)
 
 
 def _tensors(tree, without: Sequence[str]) -> Iterator[Tensor]:
@@ -119,18 +129,23 @@ def observed(
     scales it) at ``level``, with the conditioning of each row, and once for rows that would be shown the same. Raises
     ValueError for an n that is neither 1 nor the LATENT's batch.
     """
+    if len(latent) > 1 and not call.whole(run):
+        raise ValueError(
+            f"this sampler asks for {call.pictures} of {run.shape[0]} pictures at once, and does not say for which, so "
+            f"they cannot have an exemplar each: give one for all, or ask for all at once (frames_at_once 0)"
+        )
     if len(latent) not in (1, call.pictures):
         raise ValueError(
             f"the exemplar is a batch of {len(latent)} pictures, the LATENT one of {call.pictures}: give one exemplar "
             f"for all, or one for each"
         )
     once = len(latent) == 1 and not family.clips
-    alike = [once and call.alike(branch.rows, latent.shape[1], family.own) for branch in branches]
+    alike = [once and _alike(call.given(branch.rows, latent.shape[1], family.own)) for branch in branches]
     counts = [1 if same else call.pictures for same in alike]
     starts = [branch.rows.start for branch in branches]
     rows = torch.cat([torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)])
     asked = call.of_rows(rows, family.own)
-    _show(asked.arguments, latent[rows % len(latent)], level, run)
+    _show(asked.arguments, call.time, latent[rows % len(latent)], level, run)
     features, grids = _watched(call, family, blocks, asked)
     ends = itertools.accumulate(counts)
     return [
@@ -139,7 +154,7 @@ def observed(
     ]
 
 
-def _show(arguments: dict[str, Any], latent: Tensor, level: Tensor, run: Run) -> None:
+def _show(arguments: dict[str, Any], time: str, latent: Tensor, level: Tensor, run: Run) -> None:
     """The exemplar in the place of what is being made. Channels joined to that (of inpainting, of a first frame) stay
     as they are, for the first frame, at the exemplar's size."""
     x = arguments["x"]
@@ -151,8 +166,7 @@ def _show(arguments: dict[str, Any], latent: Tensor, level: Tensor, run: Run) ->
     if joined.shape[1]:
         first = joined if x.dim() == 4 else joined[:, :, :1]
         shown = torch.cat([shown, F.interpolate(first.float(), shown.shape[2:], mode="nearest-exact")], dim=1)
-    name = "timesteps" if "timesteps" in arguments else "timestep"
-    arguments |= {"x": shown.to(x.dtype), name: run.sampling.timestep(levels).float()}
+    arguments |= {"x": shown.to(x.dtype), time: run.sampling.timestep(levels).float()}
     arguments["transformer_options"]["sigmas"] = levels
 
 

@@ -47,6 +47,21 @@ class Span:
         return float(last) <= level <= float(first)
 
 
+def negatives(run: Run, options: dict) -> list[bool]:
+    """Of each condition that a call asks under, in the order of its rows, whether it is a negative one.
+
+    What a guider calls it says so. Regions of a picture can bear the name of another; where names do not decide, the
+    place does that CFG gives to each.
+    """
+
+    def negative(place: int, key) -> bool:
+        names = [name for name, conds in run.conds.items() if any(cond.get("uuid") == key for cond in conds or ())]
+        return names == ["negative"] if len(names) == 1 else place == 1
+
+    places = options.get("cond_or_uncond") or [0]
+    return [negative(*pair) for pair in zip(places, options.get("uuids") or [None] * len(places), strict=True)]
+
+
 def watch(clone) -> None:
     """Have a `Run` in the transformer_options of this MODEL while a sampler runs."""
     if not clone.get_wrappers(WrappersMP.SAMPLER_SAMPLE, RUN_KEY):

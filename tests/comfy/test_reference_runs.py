@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aqueduct.tests.comfy.exemplar_guidance import guided, sharp
-from aqueduct.tests.comfy.graph import run_one
+from aqueduct.core.motion import MotionField
+from aqueduct.tests.comfy.exemplar_guidance import exemplar, guided, sharp
+from aqueduct.tests.comfy.graph import run, run_one
 from aqueduct.tests.comfy.guided_hosts import STEPS, clip_latent, sample, sampling, sigmas_of, state_of
 from aqueduct.tests.comfy.hosts import Host, normal
 
@@ -131,7 +132,7 @@ def test_nothing_is_kept_after_a_run(wan):
     def watching(executor, *args, **kwargs):
         current = args[5][RUN_KEY]
         if current.kept:
-            assert all(part.features for parts in current.kept.values() for part in parts)
+            assert all(part.features for seen in current.kept.values() for part in seen.parts)
             runs.append(weakref.ref(current))
             if len(runs) == 2:
                 raise mm.InterruptProcessingException()
@@ -172,6 +173,30 @@ def test_areas_of_the_picture_have_no_place_in_a_mask(hosts):
     assert not torch.equal(sample(host, guided(host)), sample(host))
     with pytest.raises(ValueError, match="asked for a part of the LATENT"):
         sample(host, guided(host, mask=torch.ones(64, 64)))
+
+
+def test_samplers_may_ask_for_a_few_pictures_at_a_time(hosts):
+    """Parts of unequal size, and parts under texts of their own, see what all see together."""
+    sd15, (whole, *parts) = hosts["sd15"], (0, 1, 2, 3)
+    motion = MotionField(torch.zeros(4, 2, 32, 32), torch.zeros(4, 2, 32, 32))
+
+    def sampled(model, at_once, positive=sd15.positive):
+        return run(
+            "SamplerCustomAdvanced", noise=run_one("RandomNoise", noise_seed=3), sigmas=sigmas_of(sd15),
+            guider=run_one("CFGGuider", model=model, positive=positive, negative=sd15.negative, cfg=2.0),
+            sampler=run_one("AqueductWarpedDiffusionSampler", motion=motion, strength=0.0, frames_at_once=at_once),
+            latent_image={"samples": torch.zeros(5, 4, 8, 8)},
+        )[0]["samples"]  # fmt: skip
+
+    for positive in (sd15.positive, [[normal(5, 8, 64, seed=1), {}]]):
+        expected = sampled(guided(sd15), whole, positive)
+        assert (sampled(sd15.model, whole, positive) - expected).abs().max() > 0.1
+        for at_once in parts:
+            torch.testing.assert_close(sampled(guided(sd15), at_once, positive), expected, rtol=0, atol=1e-4)
+    for settings in ({"given": exemplar(sd15, 5)}, {"mask": torch.ones(5, 64, 64)}):
+        sampled(guided(sd15, **settings), whole)
+        with pytest.raises(ValueError, match="asks for 2 of 5 pictures at once"):
+            sampled(guided(sd15, **settings), 2)
 
 
 def test_the_negative_branch_by_name(wan):
