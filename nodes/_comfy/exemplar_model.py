@@ -19,13 +19,12 @@ from .gradients import usable
 from .hosted import HostedExemplarUNet
 from .images import check_aspect, fitted_mask
 from .loading import load_beside
-from .runs import Span, bound, run_of, watch
+from .runs import Span, bound, negatives, run_of, watch
 
 NETWORK, ENCODER = "exemplar", "encoder"  # parts of a file
 DINOV2, OWN = "dinov2", "part"  # where a file says the [CLS] is from
 READER_KEY = "aqueduct_exemplar_reader"
 WRAPPER_KEY = "aqueduct_exemplar"
-POSITIVE = 0  # in ComfyUI's cond_or_uncond
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ class Applied:
         if self.settings.strength and self.span.holds(run, options):
             x, control = call.arguments["x"], call.arguments["control"] or {}
             style = run.once(self, lambda: self.style(executor.class_obj, x))
-            placed = self.placed(style, x, options["cond_or_uncond"])
+            placed = self.placed(style, x, negatives(run, options))
             call.arguments["control"] = {**control, "styles": (*control.get("styles", ()), placed)}
         return executor(*call.args, **call.kwargs)
 
@@ -93,19 +92,20 @@ class Applied:
         cls = self.reader.cls(self.exemplar, x.device)
         return changed(remember(denoiser, self.reader.network.model, self.latent.to(x), cls, keep), usable)
 
-    def placed(self, style: Style, x: Tensor, branches: list[int]) -> Style:
+    def placed(self, style: Style, x: Tensor, negative: list[bool]) -> Style:
         """For the rows of ``x [b, c, 1, h, w]``, the pictures of each branch of CFG: which it is for, and where."""
-        pictures = len(x) // len(branches)
+        branches = len(negative)
+        pictures = len(x) // branches
         if len(self.exemplar) not in (1, pictures):
             raise ValueError(
                 f"{len(self.exemplar)} exemplars for {pictures} pictures: encode one exemplar for all of them, or one "
                 f"for each picture of the LATENT (RepeatLatentBatch, ImageFromBatch)"
             )
         if len(self.exemplar) > 1:
-            style = changed(style, lambda held: held.repeat(len(branches), *[1] * (held.dim() - 1)))
-        weight = self.weight(x[:pictures, :, 0]).repeat(len(branches), 1, 1, 1)
+            style = changed(style, lambda held: held.repeat(branches, *[1] * (held.dim() - 1)))
+        weight = self.weight(x[:pictures, :, 0]).repeat(branches, 1, 1, 1)
         if self.settings.positive_only:
-            positive = torch.tensor([float(branch == POSITIVE) for branch in branches]).repeat_interleave(pictures)
+            positive = torch.tensor([not branch for branch in negative]).repeat_interleave(pictures)
             weight = weight * positive[:, None, None, None].to(weight)
         return style.weighted(weight)
 

@@ -119,6 +119,7 @@ class BridgeModel(comfy.model_base.BaseModel):
         self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None,
         prior=None, image=None, motion_class=None, **_,
     ):  # fmt: skip
+        _check_whole(x, prior)
         z_t, z_T = self._clips(x, x), self._clips(prior, x)
         state = (transformer_options or {}).get(STATE_KEY)
         noise = self._clips(state["noise"], x) if state else None
@@ -138,6 +139,15 @@ class BridgeModel(comfy.model_base.BaseModel):
         """Frames in the batch axis -> clips, as many as in ``x``: the branches of CFG share the run's noise."""
         clips = rearrange(frames.to(x), "(b f) c h w -> b c f h w", f=self.frames)
         return clips.repeat(x.shape[0] // frames.shape[0], 1, 1, 1, 1)
+
+
+def _check_whole(x, prior) -> None:
+    """ValueError unless ``x`` is all of what is made, once for each branch of CFG."""
+    if x.shape[1:] != prior.shape[1:] or len(x) % len(prior):
+        raise ValueError(
+            f"a bridge MODEL is asked for all of its LATENT {list(prior.shape)} at once, got {list(x.shape)}: leave "
+            f"out what takes it apart (context windows, tiles, ConditioningSetArea: ConditioningSetMask will do)"
+        )
 
 
 def load_bridge_model(path: str):

@@ -199,6 +199,24 @@ def test_positive_only_is_cfg_over_the_exemplar(own):
     torch.testing.assert_close(both, styled, **CLOSE)  # in both branches: CFG has nothing to add
 
 
+def test_the_negative_branch_by_name(own):
+    """core's DualCFGGuider asks for its negative condition first: it is the one left alone."""
+    inputs = {"cond1": CONDITIONING, "cond2": CONDITIONING, "negative": [[torch.ones(1, 1, 1), {}]]}
+
+    def sampled(model, cfg: float) -> Tensor:
+        at = {"cfg_conds": 0.0, "cfg_cond2_negative": cfg, "style": "regular"}
+        outputs = run(
+            "SamplerCustomAdvanced", noise=run_one("RandomNoise", noise_seed=0), sigmas=bridge_times(own[2], 3),
+            guider=run_one("DualCFGGuider", model=model, **inputs, **at), latent_image=control(own),
+            sampler=run_one("AqueductBridgeSampler", bridge=own[2], solver="sde", eta=1.0),
+        )  # fmt: skip
+        return outputs[0]["samples"]
+
+    bare, model = own[0], applied(own, positive_only=True)
+    torch.testing.assert_close(sampled(model, 0.0), sampled(bare, 0.0), **CLOSE)
+    assert not torch.allclose(sampled(model, 1.5), sampled(bare, 1.5), atol=1e-3)
+
+
 # --- what it costs, and that it leaves no trace -----------------------------------------------------------------------
 
 
@@ -359,6 +377,14 @@ def test_masks_of_the_picture(own):
         sample(own, applied(own, mask=torch.ones(16, 32)))
     with refused("expected one MASK .height, width. or 1, one for each"):
         sample(own, applied(own, mask=torch.ones(2, 16, 16)))
+
+
+def test_parts_of_the_picture_are_refused_and_masks_of_prompts_are_not(own):
+    area = [[torch.zeros(1, 1, 1), {"area": (8, 8, 0, 0), "strength": 1.0}]]
+    with pytest.raises(ValueError, match="asked for all of its LATENT .*ConditioningSetMask"):
+        sample(own, applied(own), positive=area)
+    mask = [[torch.zeros(1, 1, 1), {"mask": torch.ones(1, SIDE, SIDE), "mask_strength": 1.0}]]
+    torch.testing.assert_close(sample(own, applied(own), positive=mask), sample(own, applied(own)), **CLOSE)
 
 
 def test_stock_samplers_are_refused(own):
