@@ -277,7 +277,7 @@ def test_a_controlnet_acts_on_the_picture_and_not_on_the_exemplar(sd15):
             model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "control", controlled)
 
         def inside(executor, *args, **kwargs):
-            kept.extend(part for parts in args[5][RUN_KEY].kept.values() for part in parts)
+            kept.extend(part for seen in args[5][RUN_KEY].kept.values() for part in seen.parts)
             return executor(*args, **kwargs)
 
         model = guided(sd15, model=model)
