@@ -19,12 +19,13 @@ STEPS = 1000
 
 @dataclass(frozen=True)
 class Objective:
-    """What is learnt: of which process, by a network with which output and input, and how times are weighted."""
+    """What is learnt: of which process, by a network with which output and input, how times are weighted and drawn."""
 
     bridge: Bridge
     parameterisation: Parameterisation
     precondition: Precondition
     weight: Weight
+    times: Callable[[int, torch.Generator], Tensor]
 
 
 def ebdm() -> Objective:
@@ -32,7 +33,24 @@ def ebdm() -> Objective:
 
     Under it a network that answers 0 has the loss ``(2 (1 - m) + m (z_T - z_0)^2) / H`` at ``m``: no time dominates.
     """
-    return Objective(brownian(), PARAMETERISATIONS["residual"], PRECONDITIONS["raw"], step_weight(STEPS))
+    residual, raw = PARAMETERISATIONS["residual"], PRECONDITIONS["raw"]
+    return Objective(brownian(), residual, raw, step_weight(STEPS), uniform_times)
+
+
+def uniform_times(count: int, generator: torch.Generator) -> Tensor:
+    """EBDM algorithm 1: all 1000 steps alike."""
+    return draw_times(count, STEPS, generator)
+
+
+def late_times(count: int, generator: torch.Generator, share: float = 0.5, last: float = 0.05) -> Tensor:
+    """As `uniform_times`, but a ``share`` of the rows lies in the ``last`` part before T.
+
+    With little variance a state shows what it comes from nearly to the end, so that what the exemplar is needed for is
+    decided in the first steps of sampling; all alike would spend a twentieth of the rows there.
+    """
+    times = uniform_times(count, generator)
+    late = torch.rand(count, generator=generator, device=generator.device) < share
+    return torch.where(late, 1 - last * (1 - times), times)
 
 
 def exemplar_loss(
@@ -48,7 +66,7 @@ def exemplar_loss(
     """
     asked = ebdm() if objective is None else objective
     styles = () if style is None else (style,)
-    t = draw_times(len(z_0), STEPS, generator)
+    t = asked.times(len(z_0), generator)
     eps = torch.randn(z_0.shape, generator=generator, device=generator.device).to(z_0)
     predict = NetworkDenoiser(
         lambda x, timesteps: denoiser(x, timesteps, styles), asked.bridge, asked.parameterisation, asked.precondition,
