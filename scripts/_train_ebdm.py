@@ -231,6 +231,9 @@ def training_of(recipe: ExemplarRecipe) -> dict:
         "data": "procedural scenes (edges, masks) and crops of photographs (edges), 32 pixels",
         "seed": recipe.seed, "data_seed": recipe.data_seed, "start": recipe.start, "steps": recipe.settings.steps,
         "optimiser": f"AdamW, peak rate {recipe.settings.learning_rate}, cosine to zero, EMA 0.998, bfloat16",
-        "loss": "EBDM eq. 7 with its weight 1/t, half of the times in the last twentieth; the encoder: VICReg; the diffusion: v, all times alike",
+        "loss": (
+            "EBDM eq. 7 with its weight 1/t, half of the times in the last twentieth; the encoder: VICReg; the "
+            "diffusion: v, all times alike"
+        ),
         "exemplar_dropout": STAGES[0].dropout,
     }  # fmt: skip
