@@ -32,7 +32,8 @@ class AqueductExemplarEncode(io.ComfyNode):
                 )),
                 io.Mask.Input("mask", optional=True, tooltip=(
                     "The part of the exemplar to take the style from: 0.5 and above counts. Any size of its aspect "
-                    "ratio; one for all exemplars, or one for each"
+                    "ratio; one for all exemplars, or one for each. Load Image's mask is 1 where a picture is "
+                    "transparent: invert it"
                 )),
             ],
             outputs=[EXEMPLAR.Output(display_name="exemplar")],
@@ -76,7 +77,7 @@ class AqueductApplyExemplar(io.ComfyNode):
                 )),
                 io.Float.Input("reference_percent", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=(
                     "MODELs not made for exemplars: how far denoised they are shown it, as a share of their noise "
-                    "levels, 0 to 1; 1 is clean. Paper: 1 (t_ref = 0)"
+                    "levels, 0 to 1; 1 is clean. Not read with each_step. Paper: 1 (t_ref = 0)"
                 )),
                 io.Boolean.Input("each_step", default=False, tooltip=(
                     "MODELs not made for exemplars: look at the exemplar anew at every step, at the step's own level, "

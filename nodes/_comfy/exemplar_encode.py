@@ -29,9 +29,9 @@ def opaque(image: Tensor, name: str) -> Tensor:
     """IMAGE -> ``[n, 3, H, W]``. Raises ValueError for one that can be seen through."""
     if image.shape[-1] == 4 and bool((image[..., 3] < 1).any()):
         raise ValueError(
-            f"the {name} has an alpha channel and can be seen through: split it off (SplitImageWithAlpha), and give "
-            f"its mask, inverted (InvertMask), as the mask of what counts, or put the picture onto a background "
-            f"(ImageCompositeMasked)"
+            f"the {name} has an alpha channel and can be seen through: split it off (SplitImageWithAlpha), and, for an "
+            f"exemplar, give its mask, inverted (InvertMask), as the mask of what counts, or else put the picture onto "
+            f"a background (ImageCompositeMasked)"
         )
     return to_clip(image)
 
