@@ -10,11 +10,11 @@ EDGES_NOTE = """## Edges in, a picture in the style of an exemplar out
 exemplar, which says what things look like. It runs as it is: model and exemplars come with the pack.
 
 * Four exemplars, four pictures: *Exemplar Encode* takes them as a batch, one for each picture of the LATENT.
-* Other exemplars: *Load Image* in place of *Example Image*, 64 pixels or so (*Upscale Image*).
+* Other exemplars: *Load Image* in place of *Example Image*, 32 pixels or so (*Upscale Image*; at most 128 x 128).
 * *Control Prior* can find the edges itself (*canny*); here the core node does it. *Size*: multiples of 8.
 * *strength* of *Apply Exemplar* 0: the bridge without any exemplar, which invents a look.
 
-The model is small (2 million weights, trained on 64 x 64 pixels: scenes of simple shapes, and crops of pictures): it
+The model is small (2 million weights, trained on 32 x 32 pixels: scenes of simple shapes, and crops of pictures): it
 shows the method on any CPU.
 """
 MASK_NOTE = """## Classes in, two exemplars, each in its place

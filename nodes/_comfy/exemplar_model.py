@@ -23,6 +23,7 @@ from .runs import Span, bound, negatives, run_of, watch
 
 NETWORK, ENCODER = "exemplar", "encoder"  # parts of a file
 DINOV2, OWN = "dinov2", "part"  # where a file says the [CLS] is from
+LARGEST = 4  # times the side of the pictures a MODEL was trained on
 READER_KEY = "aqueduct_exemplar_reader"
 WRAPPER_KEY = "aqueduct_exemplar"
 
@@ -31,11 +32,13 @@ WRAPPER_KEY = "aqueduct_exemplar"
 class Reader:
     """What reads exemplars for one MODEL: exemplar network and global encoder, each None where the file has none.
 
-    ``source``: where the [CLS] comes from, `DINOV2` or `OWN`. ``name``: of the file.
+    ``source``: where the [CLS] comes from, `DINOV2` or `OWN`. ``name``: of the file. ``size``: side of the pictures it
+    was trained on, in pixels; 0 where the file does not say.
     """
 
     name: str
     source: str
+    size: int
     network: comfy.model_patcher.ModelPatcher | None
     encoder: comfy.model_patcher.ModelPatcher | None
 
@@ -58,8 +61,8 @@ def load_reader(path: str) -> Reader:
     checkpoint = checkpoints.open_checkpoint(path)
     parts = checkpoint.config["parts"]
     network, encoder = (load_beside(checkpoint, part) if part in parts else None for part in (NETWORK, ENCODER))
-    source = checkpoint.config.get("exemplar", {}).get("encoder", OWN)
-    return Reader(checkpoint.name, source, network, encoder)
+    told = {"encoder": OWN, "size": 0} | checkpoint.config.get("exemplar", {})
+    return Reader(checkpoint.name, told["encoder"], told["size"], network, encoder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +139,7 @@ def styled(model, exemplar: Exemplar, settings: Settings):
     _check_settings(settings)
     _check_reader(reader, exemplar, model.model.diffusion_model.features)
     _check_latent(exemplar, model.model.diffusion_model)
+    _check_size(exemplar, reader)
     latent = model.model.process_latent_in(exemplar.latent)
     applied = Applied(reader, exemplar, latent, settings, Span(settings.start, settings.end))
     clone = model.clone()
@@ -180,6 +184,18 @@ def _check_reader(reader: Reader, exemplar: Exemplar, features: int) -> None:
         raise ValueError(
             f"{reader.name} takes a [CLS] of {features} numbers, this exemplar's has {exemplar.cls.shape[1]}: encode "
             f"it with the DINOv2 of that width (large has 1024, giant 1536; ComfyUI loads these two)"
+        )
+
+
+def _check_size(exemplar: Exemplar, reader: Reader) -> None:
+    """Attention takes the square of the area: a photograph given to a small model would take hours."""
+    height, width = exemplar.image.shape[-2:]
+    if reader.size and height * width > (LARGEST * reader.size) ** 2:
+        scale = reader.size / min(height, width)
+        raise ValueError(
+            f"the exemplar is {width} x {height} pixels, and {reader.name} was trained on pictures of {reader.size}: its "
+            f"attention would take very long. Scale it to about {round(width * scale)} x {round(height * scale)} "
+            f"(ImageScale); up to {LARGEST} times that side is taken"
         )
 
 

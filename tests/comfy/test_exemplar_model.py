@@ -358,6 +358,15 @@ def test_sizes_and_batches_that_do_not_fit(own):
         applied(own, dataclasses.replace(exemplar, latent=torch.zeros(1, 4, 8, 8)))
 
 
+def test_an_exemplar_far_beyond_the_training_size(own):
+    """Four times the side is taken, whatever the shape; a photograph is not, for it would take hours."""
+    side = 4 * SIDE
+    applied(own, encoded(own, picture(side, side)))
+    applied(own, encoded(own, picture(side // 2, 2 * side)))
+    with refused(f"{2 * side} x {side} pixels.*trained on pictures of {SIDE}.*Scale it to about {2 * SIDE} x {SIDE} "):
+        applied(own, encoded(own, picture(side, 2 * side)))
+
+
 def test_settings_of_other_hosts(own):
     for inputs, told in (
         ({"blocks": "middle"}, "blocks 'middle'"),
