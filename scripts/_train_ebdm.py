@@ -31,14 +31,13 @@ from aqueduct.scripts._train_run import export, run_training
 SIZE, ENCODED, FEATURES = 32, 64, 128  # pixels of the bridge, pixels the encoder sees, numbers it gives
 ENCODER = {"features": FEATURES, "widths": [16, 32, 64, 64], "size": ENCODED}
 DENOISER = {
-    "in_channels": 3, "out_channels": 3, "channels": 32, "multipliers": [1, 1, 2], "blocks": 1, "sites": [0, 1],
-    "head_channels": 24, "groups": 8, "features": FEATURES, "context": 64, "expansion": 2, "fold": 2,
+    "in_channels": 3, "out_channels": 3, "channels": 16, "multipliers": [2, 3, 3], "blocks": 1, "sites": [1, 2],
+    "head_channels": 24, "groups": 8, "features": FEATURES, "context": 64, "expansion": 2,
 }  # fmt: skip
 POOLED = 12
-# EBDM's objective but for a hundredth of its variance. A network this thin passes noise on instead of removing it: with
-# variances of 1 and 0.1 its answers were still grainy after a thousand steps, whatever it was made to predict.
-# With so little noise the look is decided near T, so half of the rows are drawn there.
-OBJECTIVE = replace(ebdm(), bridge=brownian(variance=0.01), times=late_times)
+# EBDM's objective but for a twentieth of its variance: a network this small passes noise on longer than half an hour before
+# it learns to remove it. With little noise a bridge decides on the look near T, so half of the rows are drawn there.
+OBJECTIVE = replace(ebdm(), bridge=brownian(variance=0.05), times=late_times)
 Batch = Callable[[torch.Generator], Triples]
 Encode = Callable[[Tensor], Tensor]
 
@@ -184,7 +183,7 @@ def bridge_config(recipe: ExemplarRecipe, parts: dict) -> dict:
     }
 
 
-_STAGE_1 = LoopSettings(steps=2400, learning_rate=1.5e-3, save_every=200)
+_STAGE_1 = LoopSettings(steps=3600, learning_rate=1.5e-3, save_every=200)
 EXEMPLAR_RECIPES = {
     "exemplar_encoder": ExemplarRecipe(
         "global encoder, two crops of a picture alike (VICReg)", make_encoder,
@@ -195,7 +194,7 @@ EXEMPLAR_RECIPES = {
     ),
     "exemplar_scenes": ExemplarRecipe(
         "stage 2: exemplar network and attention: the one that ships", make_stage_2,
-        LoopSettings(steps=1900, learning_rate=1.5e-3, save_every=100), "exemplar_global", data_seed=62,
+        LoopSettings(steps=3200, learning_rate=1.5e-3, save_every=100), "exemplar_global", data_seed=62,
     ),
     "exemplar_baseline": ExemplarRecipe(
         "stage 1 without any exemplar", partial(make_stage_1, encode="none"), _STAGE_1
