@@ -14,7 +14,8 @@ import comfy.model_management
 import comfy.samplers
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from ...core.recomputation import recomputed
 
 Usable = Callable[[Any], Any]
 WAY_OUT = "use mode x0, which needs no gradient"
@@ -133,17 +134,19 @@ def _ordinary(table: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _recomputed(forward: Callable) -> Callable:
-    """``forward`` under a checkpoint. It sees clones, since it may edit its inputs, and options as they are now: the
-    network writes the next block's number into them before the backward pass comes."""
-
-    def on_clones(*args, **kwargs):
-        return forward(*mapped(args, torch.clone), **mapped(kwargs, torch.clone))
+    """``forward``, computed again in the backward pass. It sees clones, since it may edit its inputs, and options as
+    they are now: the network writes the next block's number into them before the backward pass comes. What the network
+    itself edits later, as a U-Net the features it has kept, is cloned beforehand too."""
 
     def run(*args, **kwargs):
-        args, kwargs = mapped(args, lambda x: x), mapped(kwargs, lambda x: x)
-        return checkpoint(on_clones, *args, use_reentrant=False, **kwargs)
+        args, kwargs = mapped(args, _own), mapped(kwargs, _own)
+        return recomputed(lambda: forward(*mapped(args, torch.clone), **mapped(kwargs, torch.clone)))
 
     return run
+
+
+def _own(x: Tensor) -> Tensor:
+    return x.clone() if x.requires_grad else x
 
 
 @contextlib.contextmanager

@@ -1,0 +1,74 @@
+"""Computing again instead of keeping, for code that edits its activations in place.
+
+`torch.utils.checkpoint` keeps what the second run saves as it lies in memory: where the code edits it later in the same
+run, the backward pass reads the edited values, and nothing tells, since autograd's own check does not look at them.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def recomputed(run: Callable[[], T]) -> T:
+    """``run()``, whose activations are not kept: the backward pass runs it again where it comes to them.
+
+    ``run`` must do the same each time and leave the tensors it starts from as they are. What it makes itself it may
+    edit. Gradients reach every tensor it uses, its closure's too.
+    """
+    return _Recomputed(run).first()
+
+
+class _Recomputed:
+    """The first run keeps numbers in place of tensors and notes which of those were edited before it ended; the second
+    keeps copies of these and the others as they are."""
+
+    def __init__(self, run: Callable):
+        self.run = run
+        self.edited: list[bool] = []
+        self.kept: dict[int, Tensor] = {}
+
+    def first(self):
+        saved: list[tuple[Tensor, int]] = []
+
+        def pack(x: Tensor) -> int:
+            saved.append((x.detach(), x._version))  # an alias: edits count on it too
+            return len(saved) - 1
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, self._unpack):
+            result = self.run()
+        self.edited = [x._version != version for x, version in saved]
+        return result
+
+    def _unpack(self, number: int) -> Tensor:
+        if number not in self.kept:
+            self._again()
+        return self.kept.pop(number)
+
+    def _again(self) -> None:
+        numbers = itertools.count()
+
+        def pack(x: Tensor) -> None:
+            number = next(numbers)
+            self.kept[number] = x.detach().clone() if self.edited[number] else x.detach()
+            if number + 1 == len(self.edited):
+                raise _Enough
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, _never)
+        try:
+            with torch.enable_grad(), hooks:
+                self.run()
+        except _Enough:
+            pass
+
+
+class _Enough(BaseException):
+    """The second run has come to the last thing to be kept. No fallback within the run may take it for an error."""
+
+
+def _never(_: None) -> Tensor:
+    raise RuntimeError("a gradient was asked for within the second run of recomputed code, which keeps no graph")
