@@ -111,13 +111,13 @@ def styled_film() -> Image.Image:
     asked = scenes()
     style = style_of(render(asked.layouts, asked.families, SCENE)[3])
     carried = warp_noise(drawn((3, *truth.shape[-2:]), 1), estimate_motion(truth, DisEstimator()), "white")
-    noises = {"noise of each frame's own": fresh(control), "warped noise": lambda t, t_next: carried}
+    noises = {"own noise": fresh(control), "warped": lambda t, t_next: carried}
     rows = {name: translated(control, [style], noise, "ode") for name, noise in noises.items()}
     show = partial(panel, height=truth.shape[-2])
     panels = [("a film", show(truth[6])), ("its edges", show(control[6]))]
     for name, clip in rows.items():
         strip = time_slice(clip, 0.5, "x", -(-clip.shape[2] // len(clip)))[0][:, : clip.shape[2]]
-        panels += [(f"{name}, frame 6", show(clip[6])), (f"{name}: one row over time", show(strip))]
+        panels += [(f"{name}, frame 6", show(clip[6])), (f"{name}: row over time", show(strip))]
     return sheet(panels, 2)
 
 

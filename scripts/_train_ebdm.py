@@ -35,7 +35,7 @@ DENOISER = {
     "head_channels": 24, "groups": 8, "features": FEATURES, "context": 64, "expansion": 2,
 }  # fmt: skip
 POOLED = 12
-# EBDM's objective but for a twentieth of its variance: a network this small passes noise on for longer than half an hour
+# EBDM's objective but for a twentieth of its variance: a network this small passes noise on for more than half an hour
 # before it learns to remove it. With little noise a bridge decides on the look near T, so half of the rows lie there.
 OBJECTIVE = replace(ebdm(), bridge=brownian(variance=0.05), times=late_times)
 Batch = Callable[[torch.Generator], Triples]

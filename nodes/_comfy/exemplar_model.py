@@ -188,12 +188,12 @@ def _check_reader(reader: Reader, exemplar: Exemplar, features: int) -> None:
 
 
 def _check_size(exemplar: Exemplar, reader: Reader) -> None:
-    """Attention takes the square of the area: a photograph given to a small model would take hours."""
+    """Attention costs the square of the area: a photograph given to a small model would take hours."""
     height, width = exemplar.image.shape[-2:]
     if reader.size and height * width > (LARGEST * reader.size) ** 2:
         scale = reader.size / min(height, width)
         raise ValueError(
-            f"the exemplar is {width} x {height} pixels, and {reader.name} was trained on pictures of {reader.size}: its "
+            f"the exemplar is {width} x {height} pixels, and {reader.name} was trained on pictures of {reader.size}: "
             f"attention would take very long. Scale it to about {round(width * scale)} x {round(height * scale)} "
             f"(ImageScale); up to {LARGEST} times that side is taken"
         )
