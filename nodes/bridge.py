@@ -43,7 +43,8 @@ SPACING_TOOLTIP = (
 )
 SOLVER_TOOLTIP = (
     "sde: first-order SDE, FrameBridge's choice. ode: the same without noise after the first step. dbim-1: between the "
-    "two (eta). dbim-2, dbim-3: the ode at higher order, for few steps. bbdm: BBDM's own step, for its checkpoints"
+    "two (eta). dbim-2, dbim-3: the ode at higher order, for few steps. bbdm: BBDM's own step, for its "
+    "checkpoints and for models that take exemplars"
 )
 
 

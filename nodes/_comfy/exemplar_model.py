@@ -101,8 +101,8 @@ class Applied:
         pictures = len(x) // branches
         if len(self.exemplar) not in (1, pictures):
             raise ValueError(
-                f"{len(self.exemplar)} exemplars for {pictures} pictures: encode one exemplar for all of them, or one "
-                f"for each picture of the LATENT (RepeatLatentBatch, ImageFromBatch)"
+                f"{len(self.exemplar)} exemplars for a LATENT of {pictures}: encode one exemplar for all of them, or "
+                f"one for each picture of the LATENT (RepeatLatentBatch, ImageFromBatch)"
             )
         if len(self.exemplar) > 1:
             style = changed(style, lambda held: held.repeat(branches, *[1] * (held.dim() - 1)))

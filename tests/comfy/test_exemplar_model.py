@@ -349,7 +349,7 @@ def test_sizes_and_batches_that_do_not_fit(own):
     with refused("the exemplar is 18 x 16 pixels.*takes multiples of 4 there: scale it to 16 x 16 .ImageScale"):
         applied(own, encoded(own, picture(16, 18)))
     three = applied(own, encoded(own, picture(batch=3)))
-    with refused("3 exemplars for 2 pictures: encode one exemplar for all of them, or one for each"):
+    with refused("3 exemplars for a LATENT of 2: encode one exemplar for all of them, or one for each"):
         sample(own, three, control(own, picture(batch=2)))
     with refused(rf"takes a LATENT .pictures, 3, height, width .multiples of {STEP}.., got .1, 3, 18, 16."):
         sample(own, prior={"samples": torch.zeros(1, 3, 18, 16)})
