@@ -1,25 +1,22 @@
 """The models of `ebdm.py`, and how a picture is made with them; the settings of sampling are here and nowhere else."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from _model_files import ModelFiles
 from torch import Tensor
 
-from aqueduct.core import checkpoints
-from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoiser, make_bridge, sample_bridge, times
+from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.bridges.diffusion import CosineDiffusion, sample_diffusion
-from aqueduct.core.metrics.perceptual import RestorerFeatures
 from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remember
-from aqueduct.scripts._pack import ROOT
+from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.scripts._train_ebdm import pooled_token
 
 STEPS, SOLVER = 20, "bbdm"
 PAPER_STEPS = 50  # of its Table 6
 BATCH = 32
-SHIPPED, ENCODER, EYES = "exemplar_scenes", "exemplar_encoder", "warped_diffusion_superres_gp"
+SHIPPED, ENCODER = "exemplar_scenes", "exemplar_encoder"
 # (output, z_t, alpha, sigma) -> z_0; "v" is ``alpha eps - sigma z_0``
 DIFFUSION_OUTPUTS: dict[str, Callable[..., Tensor]] = {
     "x0": lambda output, z, alpha, sigma: output,
@@ -56,34 +53,12 @@ ROWS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Models:
-    """Files are looked up by name in ``folders``, first come first served."""
-
-    folders: tuple[Path, ...]
-
-    def path(self, name: str) -> Path | None:
-        found = (folder / f"{name}.safetensors" for folder in self.folders)
-        return next((path for path in found if path.is_file()), None)
-
-    def digest(self, *names: str) -> str:
-        """Of the files' content: what was measured with others is measured again."""
-        paths = [self.path(name) for name in names]
-        return hashlib.sha256(b"".join(path.read_bytes() if path else b"-" for path in paths)).hexdigest()[:12]
-
-    def load(self, name: str, part: str = "model"):
-        path = self.path(name)
-        if path is None:
-            where = ", ".join(map(str, self.folders))
-            raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
-        network, config = checkpoints.load(path, part)
-        return network.float(), config
+class Models(ModelFiles):
+    """Those of the ablation, and the one that ships."""
 
     def encoder(self) -> Encode:
         """The one that ships; it lies in a file of its own while the shipped model is not there."""
         return self.load(SHIPPED if self.path(SHIPPED) else ENCODER, "encoder")[0]
-
-    def eyes(self) -> RestorerFeatures:
-        return RestorerFeatures(*self.load(EYES))
 
     def rows(self) -> dict[str, Row]:
         """Those whose files are there; the others are named."""
@@ -97,11 +72,6 @@ class Models:
         denoiser, config = self.load(row.file)
         network = self.load(row.file, "exemplar")[0] if "exemplar" in config["parts"] else None
         return Translator(denoiser, None if row.encoder is None else row.encoder(self), network, config)
-
-
-def folders(models: Path | None) -> tuple[Path, ...]:
-    """Where to look: ``models``, what `train_small.py` writes, and the models that ship."""
-    return tuple(folder for folder in (models, ROOT / "runs", ROOT / "models") if folder is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,14 +125,12 @@ class Translator:
         return (made(control, self.styles(exemplar), noise, steps, solver) / 2 + 0.5).clamp(0, 1)
 
     def _bridged(self, control: Tensor, styles: Sequence[Style], noise, steps: int, solver: str) -> Tensor:
-        kind, constants = self.config["bridge"]["kind"], self.config["bridge"]["constants"]
-        bridge = make_bridge(kind, **constants)
-        denoiser = NetworkDenoiser(
-            lambda x, timesteps: self.denoiser(_by_pixel(x), timesteps, styles), bridge,
-            PARAMETERISATIONS[self.config["parameterisation"]], PRECONDITIONS[self.config["precondition"]], control,
-        )  # fmt: skip
-        moments = times(bridge, steps, self.config["sampling"]["spacing"])
-        return sample_bridge(denoiser, control, moments, bridge, solver, noise_sampler=noise)
+        described = VideoBridge.from_config(self.config)
+        denoiser = described.denoiser(
+            lambda x, timesteps, y: self.denoiser(_by_pixel(x), timesteps, styles), control, control, None
+        )
+        moments = times(described.bridge, steps, self.config["sampling"]["spacing"])
+        return sample_bridge(denoiser, control, moments, described.bridge, solver, noise_sampler=noise)
 
     def _diffused(self, control: Tensor, styles: Sequence[Style], noise, steps: int, solver: str) -> Tensor:
         """Ancestral sampling: there are no solvers to choose from."""

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from _ebdm_models import EYES, OURS, ROWS, SHIPPED, SOLVER, STEPS, Models
+from _ebdm_models import OURS, ROWS, SHIPPED, SOLVER, STEPS, Models
 from _ebdm_scenes import SEED, SETS, Asked, one_layout_in_families
 from _emg_quality import bootstrapped
 from _emg_store import Store
+from _model_files import EYES
 from torch import Tensor
 
 from aqueduct.core.controls import canny

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from _emg_models import BACKBONE, EYES, FRAMES, SHIPPED, SIZE, Models, animate
+from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate
 from _emg_quality import exact_pairs, lagrangian
 from _emg_store import Store
+from _model_files import EYES
 from torch import Tensor
 
 from aqueduct.core.animation import Window, eulerian_chain

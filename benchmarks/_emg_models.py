@@ -7,56 +7,40 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from _model_files import ModelFiles
 from torch import Tensor
 
-from aqueduct.core import checkpoints
 from aqueduct.core.bridges import sample_bridge, times
-from aqueduct.core.metrics.perceptual import RestorerFeatures
 from aqueduct.core.motion.carry import Carry
 from aqueduct.core.motion.densify.learned import learned
 from aqueduct.core.networks.video_unet import VideoMotionAdapter, start_from
-from aqueduct.scripts._pack import ROOT
 from aqueduct.scripts._train_emg import SIZES, autocast, video_bridge
 
 STEPS, SOLVER, SPACING = 12, "sde", "uniform"
 FRAMES, SIZE = 16, 64
 BATCH = 8
 BACKBONE, SHIPPED = "emg_backbone", "emg_adapter_on"
-EYES = "warped_diffusion_superres_gp"
 DENSIFIER = "densifier"
 # What ships is one file of several parts, which stands for the files of their trainings.
 NAMES = {name: (name, "animate_photos") for name in (BACKBONE, SHIPPED, DENSIFIER)}
 
 
 @dataclass(frozen=True, eq=False)
-class Models:
-    """Files are looked up by name in ``folders``, first come first served; networks are loaded when they are used.
+class Models(ModelFiles):
+    """Networks are loaded when they are used.
 
     ``untrained``: an adapter whose file is missing is a new one, to try the program out.
     """
 
-    folders: tuple[Path, ...]
     steps: int = STEPS
     untrained: bool = False
 
     def path(self, name: str) -> Path | None:
-        names = NAMES.get(name, (name,))
-        found = [folder / f"{own}.safetensors" for own in names for folder in self.folders]
-        return next((path for path in found if path.is_file()), None)
+        return next((path for own in NAMES.get(name, (name,)) if (path := super(Models, self).path(own))), None)
 
     def digest(self, *names: str) -> str:
-        """Of the files' content: what was measured with others is measured again."""
-        paths = [self.path(name) for name in names]
-        content = b"".join(path.read_bytes() if path else b"-" for path in paths)
-        return hashlib.sha256(content + str(self.steps).encode()).hexdigest()[:12]
-
-    def load(self, name: str, part: str = "model"):
-        path = self.path(name)
-        if path is None:
-            where = ", ".join(map(str, self.folders))
-            raise FileNotFoundError(f"no {name}.safetensors in {where}: python3 scripts/train_small.py {name}")
-        network, config = checkpoints.load(path, part)
-        return network.float(), config
+        """Of the number of steps, too."""
+        return hashlib.sha256(self.content(*names) + str(self.steps).encode()).hexdigest()[:12]
 
     def backbone(self):
         return self.load(BACKBONE)[0]
@@ -68,9 +52,6 @@ class Models:
             return new.eval().requires_grad_(False)
         return self.load(name, "adapter")[0]
 
-    def eyes(self) -> RestorerFeatures:
-        return RestorerFeatures(*self.load(EYES))
-
     def densifier(self):
         """The learned one, or None: it need not be there."""
         if self.path(DENSIFIER) is None:
@@ -79,11 +60,6 @@ class Models:
 
     def has(self, name: str) -> bool:
         return self.untrained or self.path(name) is not None
-
-
-def folders(runs: Path | None) -> tuple[Path, ...]:
-    """Where to look: ``runs``, what `train_small.py` writes, and the models that ship."""
-    return tuple(folder for folder in (runs, ROOT / "runs", ROOT / "models") if folder is not None)
 
 
 @torch.no_grad()

@@ -4,8 +4,9 @@ import functools
 from collections.abc import Callable
 
 import torch
-from _emg_models import BACKBONE, EYES, FRAMES, SHIPPED, SIZE, Models, animate
+from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate
 from _emg_store import Store
+from _model_files import EYES
 from torch import Tensor
 
 from aqueduct.core.guidance import Pairs, previous_frame

@@ -27,11 +27,12 @@ load_pack()
 import torch
 from _ebdm_cost import measure_cost
 from _ebdm_figures import steps_figure
-from _ebdm_models import Models, folders
+from _ebdm_models import Models
 from _ebdm_pictures import ablation_sheet, grid_sheet
 from _ebdm_quality import measure_ablation, measure_diversity, measure_steps
 from _ebdm_report import report
 from _emg_store import Store
+from _model_files import folders
 
 PARTS = {
     "ablation": measure_ablation,

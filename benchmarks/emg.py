@@ -29,10 +29,11 @@ from _emg_control import measure_control
 from _emg_drift import VIDEOS, long_clips, measure_drift
 from _emg_figures import figure, frame_sheet
 from _emg_flow_cost import measure_flow_cost
-from _emg_models import STEPS, Models, folders
+from _emg_models import STEPS, Models
 from _emg_quality import measure_ablation, measure_alphas
 from _emg_report import report
 from _emg_store import Store
+from _model_files import folders
 
 PARTS = {
     "ablation": measure_ablation,

@@ -14,18 +14,19 @@ from PIL import Image
 from torch import Tensor
 
 from aqueduct.core import checkpoints
-from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoiser, make_bridge, sample_bridge, times
+from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.controls import canny, mask_map
 from aqueduct.core.motion.estimators import DisEstimator, estimate_motion
 from aqueduct.core.networks import Style
 from aqueduct.core.networks.exemplar_unet import remember
+from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.noise import drawn, warp_noise
 from aqueduct.core.plots.slices import time_slice
-from aqueduct.core.training.texture_scenes import NOTHING, Questions, TextureScenes, labels, render
+from aqueduct.core.training.texture_scenes import example_scenes, labels, render
 from aqueduct.scripts._exemplar_workflows import FILM, MODEL, SIDE
 from aqueduct.scripts._pack import ROOT
 
-SCENE, SEED, STEPS = 64, 800001, 20  # as in Example Image, and in the workflows
+SCENE, STEPS = 64, 20  # as in Example Image, and in the workflows
 
 
 @cache
@@ -46,13 +47,11 @@ def style_of(picture: Tensor) -> Style:
 def translated(control: Tensor, styles: Sequence[Style], noise, solver: str = "bbdm") -> Tensor:
     """Controls ``[n, 3, h, w]`` in 0..1 to pictures alike, all of them in these styles."""
     config, networks = model()
-    bridge, z_T = make_bridge(config["bridge"]["kind"], **config["bridge"]["constants"]), control * 2 - 1
-    denoiser = NetworkDenoiser(
-        lambda x, timesteps: networks["model"](x, timesteps, styles), bridge,
-        PARAMETERISATIONS[config["parameterisation"]], PRECONDITIONS[config["precondition"]], z_T,
-    )  # fmt: skip
+    described, z_T = VideoBridge.from_config(config), control * 2 - 1
+    denoiser = described.denoiser(lambda x, timesteps, y: networks["model"](x, timesteps, styles), z_T, z_T, None)
+    moments = times(described.bridge, STEPS)
     with torch.no_grad():
-        made = sample_bridge(denoiser, z_T, times(bridge, STEPS), bridge, solver, noise_sampler=noise)
+        made = sample_bridge(denoiser, z_T, moments, described.bridge, solver, noise_sampler=noise)
     return (made / 2 + 0.5).clamp(0, 1)
 
 
@@ -60,13 +59,6 @@ def fresh(like: Tensor, seed: int = 1):
     """Noise of every frame's own."""
     generator = torch.Generator().manual_seed(seed)
     return lambda t, t_next: torch.randn(like.shape, generator=generator)
-
-
-def scenes() -> Questions:
-    """Those of Example Image."""
-    asked = TextureScenes(SCENE).draw(100, torch.Generator().manual_seed(SEED))
-    rich = [n for n, kinds in enumerate(asked.layouts.kinds.tolist()) if len(set(kinds) - {NOTHING}) >= 4]
-    return asked[rich[:4]]
 
 
 def panel(picture: Tensor, height: int) -> Tensor:
@@ -78,7 +70,7 @@ def panel(picture: Tensor, height: int) -> Tensor:
 def edges() -> Image.Image:
     photo = photograph(SIDE, SIDE * 3 // 2)[:, :, SIDE // 4 : SIDE // 4 + SIDE]
     control = canny(photo[None]).expand(-1, 3, -1, -1)
-    asked = scenes()
+    asked = example_scenes(4)
     exemplars = render(asked.layouts, asked.families, SCENE)
     made = [translated(control, [style_of(exemplar)], fresh(control))[0] for exemplar in exemplars[:3]]
     show = partial(panel, height=2 * SIDE)
@@ -88,7 +80,7 @@ def edges() -> Image.Image:
 
 
 def halves() -> Image.Image:
-    asked = scenes()
+    asked = example_scenes(4)
     control = mask_map(labels(asked.layouts[:1], SCENE))
     exemplars = render(asked.layouts, asked.families, SCENE)[[1, 3]]
     left = (torch.arange(SCENE) < SCENE // 2).float().expand(1, 1, SCENE, SCENE)
@@ -108,7 +100,7 @@ def styled_film() -> Image.Image:
     """Frames, and one row over time; without the workflow's guidance."""
     truth = film(*FILM)
     control = canny(truth, low=51, high=127, sigma=1.0).expand(-1, 3, -1, -1)
-    asked = scenes()
+    asked = example_scenes(4)
     style = style_of(render(asked.layouts, asked.families, SCENE)[3])
     carried = warp_noise(drawn((3, *truth.shape[-2:]), 1), estimate_motion(truth, DisEstimator()), "white")
     noises = {"own noise": fresh(control), "warped": lambda t, t_next: carried}

@@ -94,12 +94,12 @@ def make_encoder(recipe: ExemplarRecipe, folder: Path):
     return {"encoder": encoder}, config, [*encoder.parameters(), *head.parameters()], loss
 
 
-def make_stage_1(recipe: ExemplarRecipe, folder: Path, encode: str):
-    """Control to photograph; the exemplar is the photograph itself, by its token alone (EBDM section 4.2)."""
-    settings = DENOISER | {"features": POOLED if encode == "pooled" else FEATURES}
+def make_stage_1(recipe: ExemplarRecipe, folder: Path, encoder: Callable[[Path], Encode] | None, features: int):
+    """Control to photograph; the exemplar is the photograph itself, by its token alone (EBDM section 4.2), or, without
+    ``encoder``, by nothing. That is made from the folder of runs, and gives ``features`` numbers."""
+    settings = DENOISER | {"features": features}
     denoiser = initialise(ExemplarUNet(**settings), torch.Generator().manual_seed(recipe.seed))
-    encoders = {"none": None, "pooled": pooled_token, "encoder": load_encoder(folder) if encode == "encoder" else None}
-    of, batch = encoders[encode], mixed(training_pictures(), 12, 8, 12)
+    of, batch = encoder and encoder(folder), mixed(training_pictures(), 12, 8, 12)
     parameters = STAGES[0].select(denoiser, None)
     if of is None:  # nothing of it is asked, so nothing of it can be trained
         aside = [denoiser.linear, *(site.cross for site in denoiser.sites)]
@@ -190,17 +190,19 @@ EXEMPLAR_RECIPES = {
         LoopSettings(steps=1200, learning_rate=1e-3, save_every=200, weight_decay=1e-4), data_seed=60,
     ),
     "exemplar_global": ExemplarRecipe(
-        "stage 1: bridge with the encoder's token", partial(make_stage_1, encode="encoder"), _STAGE_1
+        "stage 1: bridge with the encoder's token",
+        partial(make_stage_1, encoder=load_encoder, features=FEATURES), _STAGE_1,
     ),
     "exemplar_scenes": ExemplarRecipe(
         "stage 2: exemplar network and attention: the one that ships", make_stage_2,
         LoopSettings(steps=3200, learning_rate=1.5e-3, save_every=100), "exemplar_global", data_seed=62,
     ),
     "exemplar_baseline": ExemplarRecipe(
-        "stage 1 without any exemplar", partial(make_stage_1, encode="none"), _STAGE_1
+        "stage 1 without any exemplar", partial(make_stage_1, encoder=None, features=FEATURES), _STAGE_1
     ),
     "exemplar_pooled": ExemplarRecipe(
-        "stage 1 with a pooled token", partial(make_stage_1, encode="pooled"), _STAGE_1
+        "stage 1 with a pooled token",
+        partial(make_stage_1, encoder=lambda folder: pooled_token, features=POOLED), _STAGE_1,
     ),
     "exemplar_diffusion": ExemplarRecipe(
         "conditional diffusion: control on channels, the encoder's token", make_diffusion, _STAGE_1

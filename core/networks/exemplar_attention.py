@@ -52,7 +52,7 @@ class ExemplarAttention(nn.Module):
         of them for a ``keep`` of nothing. The norm is of the whole exemplar.
         """
         normed = self.norm(features)
-        kept = None if keep is None else _kept(keep, *features.shape[2:])
+        kept = None if keep is None else kept_cells(keep, *features.shape[2:]).flatten(1)
         return Memory(self._split(self.k(normed)), self._split(self.v(normed)), kept)
 
     def forward(self, x: Tensor, memory: Memory, weight: Weight = 1.0) -> Tensor:
@@ -105,7 +105,8 @@ def shared(weights: Sequence[Weight]) -> list[Weight]:
     return [weight * share for weight in maps]
 
 
-def _kept(keep: Tensor, height: int, width: int) -> Tensor:
-    """The cells of which at least half is kept; where there is none, those of which the most is."""
-    share = F.adaptive_avg_pool2d(keep[:, None].float(), (height, width)).flatten(1)
-    return share >= share.amax(1, keepdim=True).clamp_max(0.5)
+def kept_cells(keep: Tensor, height: int, width: int) -> Tensor:
+    """``keep``, bool ``[n, H, W]``, in cells ``[n, height, width]``, never none: those of which at least half is kept;
+    where there is none, those of which the most is."""
+    share = F.adaptive_avg_pool2d(keep[:, None].float(), (height, width))[:, 0]
+    return share >= share.amax((-2, -1), keepdim=True).clamp_max(0.5)

@@ -6,6 +6,7 @@ and in the middle, lie sites: exemplar attention, cross-attention to the token, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .exemplar_attention import ExemplarAttention, Memory, Weight, resized
+from .initial import start
 from .latte import sinusoidal
 from .unet import AttentionBlock, ResBlock, UNet
 
@@ -259,16 +261,14 @@ def remember(
 def initialise(denoiser: ExemplarUNet, generator: torch.Generator) -> ExemplarUNet:
     """Start of a training: Xavier weights, the last layer of every branch zero."""
     denoiser.unet.initialise(generator)
-    _initialise_sites(denoiser.sites, generator)
-    with torch.no_grad():
-        denoiser.linear.weight.copy_(_uniform(denoiser.linear.weight, generator))
-        denoiser.linear.bias.zero_()
+    _start_sites(denoiser.sites, generator)
+    start(denoiser.linear, generator, {})
     return denoiser
 
 
 def start_from(network: ExemplarNetwork, denoiser: ExemplarUNet, generator: torch.Generator) -> ExemplarNetwork:
     """Start of stage 2: the denoiser's weights, and self-attention that is still the identity."""
-    _initialise_sites(network.sites, generator)
+    _start_sites(network.sites, generator)
     theirs = {key: value for key, value in denoiser.state_dict().items() if ".attention." not in key}
     own = network.state_dict()
     alike = {key for key, value in theirs.items() if key in own and own[key].shape == value.shape}
@@ -279,20 +279,6 @@ def start_from(network: ExemplarNetwork, denoiser: ExemplarUNet, generator: torc
     return network
 
 
-def _initialise_sites(sites: nn.ModuleList, generator: torch.Generator) -> None:
+def _start_sites(sites: nn.ModuleList, generator: torch.Generator) -> None:
     last = {ExemplarAttention: "proj", AttentionBlock: "proj_out", CrossAttention: "proj", FeedForward: "leave"}
-    with torch.no_grad():
-        for module in sites.modules():
-            if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
-                module.weight.copy_(_uniform(module.weight, generator))
-                if module.bias is not None:
-                    module.bias.zero_()
-        for module in sites.modules():
-            if type(module) in last:
-                getattr(module, last[type(module)]).weight.zero_()
-
-
-def _uniform(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Xavier's, for layers that look at single pixels."""
-    bound = (6 / (weight.shape[0] + weight.shape[1])) ** 0.5
-    return (2 * torch.rand(weight.shape, generator=generator) - 1) * bound
+    start(sites, generator, {kind: attrgetter(name) for kind, name in last.items()})

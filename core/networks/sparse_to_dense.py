@@ -15,6 +15,7 @@ from ..motion.densify.blend import blended
 from ..motion.densify.hints import check_hints, resized_hints, scattered_hints
 from ..motion.densify.scattered import merged
 from ..motion.sampling import pixel_grid
+from .initial import start
 
 REACH, RIDGE = 1 / 8, 1 / 10  # shares of the longer side, before training
 REST = -1.0  # how likely rest is beside a hint, before training: a hint keeps 73 % of itself
@@ -110,15 +111,8 @@ class SparseToDense(nn.Module):
         with torch.no_grad():
             self.scales.copy_(torch.tensor([REACH, RIDGE]).log())
             self.rest.fill_(REST)
-            for module in self.modules():
-                if isinstance(module, nn.Conv2d):
-                    bound = (6 / (module.weight[0].numel() + module.weight[:, 0].numel())) ** 0.5
-                    module.weight.copy_((2 * torch.rand(module.weight.shape, generator=generator) - 1) * bound)
-                    module.bias.zero_()
-            for module in self.modules():
-                if isinstance(module, Residual):
-                    module.second.weight.zero_()
-            self.sought.out.weight.zero_()
+        start(self, generator, {Residual: lambda m: m.second})
+        nn.init.zeros_(self.sought.out.weight)
         return self
 
     def forward(self, picture: Tensor, points: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .initial import start
 from .latte import sinusoidal
 
 
@@ -156,19 +157,8 @@ class UNet(nn.Module):
 
     def initialise(self, generator: torch.Generator) -> "UNet":
         """Start of a training: the last layer of every residual branch, and the output, zero; the rest Xavier."""
-        with torch.no_grad():
-            for module in self.modules():
-                if isinstance(module, (nn.Conv2d, nn.Conv1d, nn.Linear)):
-                    fan_in = module.weight[0].numel()
-                    fan_out = module.weight.numel() // module.weight.shape[1]
-                    bound = (6 / (fan_in + fan_out)) ** 0.5
-                    module.weight.copy_((2 * torch.rand(module.weight.shape, generator=generator) - 1) * bound)
-                    module.bias.zero_()
-            for module in self.modules():
-                last = {ResBlock: lambda m: m.out_layers[-1], AttentionBlock: lambda m: m.proj_out}.get(type(module))
-                if last is not None:
-                    last(module).weight.zero_()
-            self.out[-1].weight.zero_()
+        start(self, generator, {ResBlock: lambda m: m.out_layers[-1], AttentionBlock: lambda m: m.proj_out})
+        nn.init.zeros_(self.out[-1].weight)
         return self
 
     def forward(self, x: Tensor, timesteps: Tensor, outer: bool = False) -> Tensor:

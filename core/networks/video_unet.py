@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .initial import start
 from .latte import sinusoidal
 from .motion_adapter import FirstFrameFeatures, MotionAdapter, Site
 from .unet import ResBlock
@@ -208,18 +209,8 @@ def sites_of(widths: Sequence[int], fold: int) -> tuple[Site, ...]:
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Xavier weights; the last layer of every residual branch zero, so that blocks start as identities."""
-    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     last = {ResBlock: lambda m: m.out_layers[-1], TimeConvolution: lambda m: m.conv, TimeAttention: lambda m: m.proj}
-    with torch.no_grad():
-        for module in network.modules():
-            if isinstance(module, layers):
-                receptive = module.weight[0, 0].numel()
-                fans = (module.weight.shape[0] + module.weight.shape[1]) * receptive
-                module.weight.copy_((2 * torch.rand(module.weight.shape, generator=generator) - 1) * (6 / fans) ** 0.5)
-                module.bias.zero_()
-        for module in network.modules():
-            if type(module) in last:
-                last[type(module)](module).weight.zero_()
+    start(network, generator, last)
 
 
 class VideoMotionAdapter(MotionAdapter):

@@ -20,6 +20,7 @@ from .exemplar_pairs import Triples
 from .texture_figures import KINDS, PATTERNS, covered
 
 NOTHING = -1
+EXAMPLE_SEED = 800001
 MOST_SHAPES = 5
 GAP = 0.03  # kept between shapes, and between a shape and the frame
 BACKGROUNDS = ("sky", "ground")
@@ -236,3 +237,10 @@ class TextureScenes:
     def sample(self, count: int, generator: torch.Generator, control: Control) -> Triples:
         """``count`` fresh triples; a generator of a seed of its own makes a held-out set of them."""
         return self.show(self.draw(count, generator), control)
+
+
+def example_scenes(count: int) -> Questions:
+    """The same few every time, rich in kinds of shape; from a seed that no training drew from."""
+    drawn = TextureScenes(64).draw(100, torch.Generator().manual_seed(EXAMPLE_SEED))
+    rich = [n for n, kinds in enumerate(drawn.layouts.kinds.tolist()) if len(set(kinds) - {NOTHING}) >= 4]
+    return drawn[rich[:count]]

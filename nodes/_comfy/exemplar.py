@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ...core.networks.exemplar_attention import kept_cells
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +26,8 @@ class Exemplar:
         return len(self.image)
 
     def kept(self, height: int, width: int) -> Tensor | None:
-        """``keep`` in cells, bool ``[n, height, width]``, never empty: those that lie half or more in it, or, for a
-        part smaller than any cell, the one that has most of it."""
-        if self.keep is None:
-            return None
-        share = F.adaptive_avg_pool2d(self.keep[:, None].float(), (height, width))[:, 0]
-        return share >= share.amax((-2, -1), keepdim=True).clamp(max=0.5)
+        """``keep`` in cells, bool ``[n, height, width]``, see `kept_cells`."""
+        return None if self.keep is None else kept_cells(self.keep, height, width)
 
     def shown(self) -> list[Tensor]:
         """What a global encoder is to look at, ``[1, 3, h, w]`` in 0..1 for each picture."""

@@ -104,11 +104,8 @@ def _check_mask(mask: Tensor | None, call: Call, run: Run) -> None:
     if mask is None:
         return
     frames, cells = mask_frames(mask), tuple(call.x.shape[-2:])
-    if len(frames) > 1 and not call.whole(run):
-        raise ValueError(
-            f"this sampler asks for {call.pictures} of {run.shape[0]} pictures at once, and does not say for which, so "
-            f"they cannot have a mask of the exemplar each: give one for all, or ask for all at once (frames_at_once 0)"
-        )
+    if len(frames) > 1:
+        call.check_whole(run, "a mask of the exemplar")
     if frames.dim() != 3 or len(frames) not in (1, call.pictures):
         raise ValueError(
             f"expected one MASK [height, width] for the exemplar or {call.pictures}, one for each picture of the "

@@ -76,6 +76,14 @@ class Call:
         """Whether it is for all pictures of the LATENT: samplers, and context windows, can ask for some at a time."""
         return self.pictures == run.shape[0]
 
+    def check_whole(self, run: Run, each: str) -> None:
+        """ValueError where it is not, for what there is one ``each`` of."""
+        if not self.whole(run):
+            raise ValueError(
+                f"this sampler asks for {self.pictures} of {run.shape[0]} pictures at once, and does not say for "
+                f"which, so they cannot have {each} each: give one for all, or ask for all at once (frames_at_once 0)"
+            )
+
     @property
     def time(self) -> str:
         """The argument that says at which level."""
@@ -129,11 +137,8 @@ def observed(
     scales it) at ``level``, with the conditioning of each row, and once for rows that would be shown the same. Raises
     ValueError for an n that is neither 1 nor the LATENT's batch.
     """
-    if len(latent) > 1 and not call.whole(run):
-        raise ValueError(
-            f"this sampler asks for {call.pictures} of {run.shape[0]} pictures at once, and does not say for which, so "
-            f"they cannot have an exemplar each: give one for all, or ask for all at once (frames_at_once 0)"
-        )
+    if len(latent) > 1:
+        call.check_whole(run, "an exemplar")
     if len(latent) not in (1, call.pictures):
         raise ValueError(
             f"the exemplar is a batch of {len(latent)} pictures, the LATENT one of {call.pictures}: give one exemplar "
