@@ -63,7 +63,8 @@ class AqueductApplyExemplar(io.ComfyNode):
                     "overlap they share"
                 )),
                 io.Float.Input("strength", default=1.0, min=0.0, max=10.0, step=0.01, tooltip=(
-                    "What the exemplar adds is multiplied by this, no unit; 0 changes nothing at all. Paper: 1"
+                    "What the exemplar adds is multiplied by this, no unit; 0 changes nothing at all, much "
+                    "more than 1 breaks the picture. Paper: 1"
                 )),
                 io.Float.Input("start_percent", default=0.0, min=0.0, max=1.0, step=0.001, tooltip=(
                     "From where on it counts, as a share of the MODEL's noise levels (as ControlNets), 0 to 1. Paper: 0"

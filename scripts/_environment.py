@@ -34,6 +34,9 @@ TOOLS = {
     "cv2": "opencv-python-headless",
     "matplotlib": "matplotlib",
     "requests": "requests",
+    "accelerate": "accelerate",
+    "diffusers": "diffusers",
+    "ray": "ray[data]",
 }
 CHECKED_MODULES = ("torch", "torchvision", "torchaudio", "aiohttp", "transformers", *TOOLS)
 

@@ -54,6 +54,9 @@ class HostedLatte(Hosted, LatteVideo):
     def takes(self, height: int, width: int) -> bool:
         return (height, width) == tuple(self.size[1:])
 
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        return tuple(self.size[1:])
+
 
 class Stepped(Hosted):
     """Mixed into a network that takes every height and width that are multiples of its ``step``."""
@@ -64,6 +67,9 @@ class Stepped(Hosted):
 
     def takes(self, height: int, width: int) -> bool:
         return height % self.step == 0 == width % self.step
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        return tuple(self.step * max(1, round(side / self.step)) for side in (height, width))
 
 
 class HostedVideoUNet(Stepped, VideoUNet):

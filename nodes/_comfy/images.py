@@ -80,6 +80,6 @@ def check_aspect(what: str, size: tuple[int, int], cells: tuple[int, int], way_o
     """ValueError, naming both, unless a scale takes ``size`` to the LATENT's ``cells``, to within one of them."""
     if not same_shape(size, cells):
         raise ValueError(
-            f"the {what} is {size[1]} x {size[0]} pixels, the LATENT {cells[1]} x {cells[0]}, another aspect "
-            f"ratio: {way_out}"
+            f"the {what} is {size[1]} x {size[0]} pixels, the LATENT {cells[1]} x {cells[0]} cells, another "
+            f"aspect ratio: {way_out}"
         )

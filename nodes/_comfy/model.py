@@ -87,11 +87,18 @@ class BridgeModel(comfy.model_base.BaseModel):
         network = self.diffusion_model
         batch, told = (f"clips x {self.frames}", " (frames in the batch axis)") if self.frames > 1 else ("pictures", "")
         expected = f"[{batch}, {network.out_channels}, {network.sizes}]"
-        fits = latent.dim() == 4 and latent.shape[1] == network.out_channels and network.takes(*latent.shape[2:])
-        if not fits:
+        if latent.dim() != 4 or latent.shape[1] != network.out_channels:
             raise ValueError(
                 f"this bridge model takes a LATENT {expected}{told}, got {list(latent.shape)}; "
                 f"encode an image of the right size with the model's own VAE (scale it with ImageScale first)"
+            )
+        height, width = latent.shape[2:]
+        if not network.takes(height, width):
+            near = network.nearest(height, width)
+            raise ValueError(
+                f"this bridge model takes a LATENT {expected}{told}, got {list(latent.shape)}; the nearest it takes is "
+                f"{near[1]} wide and {near[0]} high: scale the image by {near[1] / width:.4g} across and "
+                f"{near[0] / height:.4g} down (ImageScale), then encode it with the model's own VAE"
             )
         if latent.shape[0] % self.frames:
             raise ValueError(

@@ -67,7 +67,7 @@ def sample(model, z_T: dict | None = None, **options) -> torch.Tensor:
     "shape, told",
     [
         ((FRAMES, 4, 8, 8), "encode an image of the right size with the model's own VAE"),
-        ((FRAMES, 3, 16, 8), "encode an image of the right size with the model's own VAE"),
+        ((FRAMES, 3, 16, 8), "the nearest it takes is 8 wide and 8 high: scale the image by 1 across and 0.5 down"),
         ((1, 3, FRAMES, 8, 8), "frames in the batch axis"),
         ((FRAMES + 2, 3, 8, 8), f"set frames = {FRAMES} in AqueductReplicatePrior"),
     ],

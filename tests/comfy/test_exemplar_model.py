@@ -351,7 +351,8 @@ def test_sizes_and_batches_that_do_not_fit(own):
     three = applied(own, encoded(own, picture(batch=3)))
     with refused("3 exemplars for a LATENT of 2: encode one exemplar for all of them, or one for each"):
         sample(own, three, control(own, picture(batch=2)))
-    with refused(rf"takes a LATENT .pictures, 3, height, width .multiples of {STEP}.., got .1, 3, 18, 16."):
+    near = "the nearest it takes is 16 wide and 16 high: scale"
+    with refused(rf"takes a LATENT .pictures, 3, height, width .multiples of {STEP}.., got .1, 3, 18, 16.; {near}"):
         sample(own, prior={"samples": torch.zeros(1, 3, 18, 16)})
     exemplar = encoded(own)
     with refused("the exemplar's latent has 4 channels, this MODEL's have 3: encode it with the MODEL's own VAE"):
@@ -382,7 +383,7 @@ def test_settings_of_other_hosts(own):
 def test_masks_of_the_picture(own):
     with refused("the mask marks nothing, so the exemplar would act nowhere"):
         applied(own, mask=torch.zeros(1, 64, 64))
-    with refused("the mask is 32 x 16 pixels, the LATENT 16 x 16, another aspect ratio"):
+    with refused("the mask is 32 x 16 pixels, the LATENT 16 x 16 cells, another aspect ratio"):
         sample(own, applied(own, mask=torch.ones(16, 32)))
     with refused("expected one MASK .height, width. or 1, one for each"):
         sample(own, applied(own, mask=torch.ones(2, 16, 16)))
