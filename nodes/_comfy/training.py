@@ -1,0 +1,212 @@
+"""What all trainer nodes share: their inputs, and a run of `core.training` under ComfyUI's bar, stop button and memory.
+
+A node builds its networks and runs inside `trainable`, since ComfyUI calls it in inference mode, whose tensors autograd
+does not take. A training with the same inputs as a finished one is not run again: its file is found.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import comfy.model_management as mm
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...core.plots.loss_curve import loss_curve
+from ...core.training.ema import Ema
+from ...core.training.loop import LoopSettings, train_task
+from ...core.training.plateau import Plateau
+from ...core.training.task import Task
+from .schema import blocked
+from .training_files import Record, Unfinished, checked_prefix, next_file, target_folder
+from .training_report import Report
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+WARMUP = 0.1  # of the steps, at most 100 of them
+# Of `Common`, what changes nothing in the result, or is not about it.
+ASIDE = ("recompute", "save_every", "sample_every", "filename_prefix", "resume")
+
+
+@dataclass(frozen=True)
+class Common:
+    """What `common_inputs` asks for, by the names of the inputs."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    accumulate: int
+    precision: str
+    recompute: bool
+    ema: float
+    save_every: int
+    sample_every: int
+    seed: int
+    filename_prefix: str
+    resume: bool
+
+    def settings(self) -> LoopSettings:
+        return LoopSettings(
+            self.steps, self.learning_rate, warmup=min(100, round(WARMUP * self.steps)), save_every=self.save_every,
+            accumulate=self.accumulate, precision=self.precision, recompute=self.recompute,
+        )  # fmt: skip
+
+    def decisive(self) -> dict:
+        """The inputs that the result depends on."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ASIDE}
+
+
+def common_inputs(
+    prefix: str, *, steps: int, learning_rate: float, batch: int, accumulate: int = 1, ema: float = 0.0,
+    paper: str = "", sample_every: int = 100,
+) -> list:  # fmt: skip
+    """The inputs of `Common`, last in a node. ``paper``: what the paper has for steps, batch and rate, for tooltips."""
+    papers = f" Paper: {paper}" if paper else ""
+    return [
+        io.Int.Input("steps", default=steps, min=1, max=10_000_000, tooltip=(
+            f"Steps of the optimiser; the learning rate falls to zero at the last.{papers}"
+        )),
+        io.Int.Input("batch", default=batch, min=1, max=4096, tooltip=(
+            "Samples that go through the network at once; memory grows with it"
+        )),
+        io.Float.Input("learning_rate", default=learning_rate, min=0.0, max=1.0, step=1e-7, round=False, tooltip=(
+            "Peak rate of AdamW, reached after a tenth of the steps (100 at most), then a cosine to zero"
+        )),
+        io.Int.Input("accumulate", default=accumulate, min=1, max=4096, tooltip=(
+            "Batches to a step: the gradient is that of batch x accumulate samples, at the memory of one batch"
+        )),
+        io.Combo.Input("precision", options=list(PRECISIONS), default=PRECISIONS[0], tooltip=(
+            "Type that layers compute in; weights and optimiser stay float32. bfloat16 halves the memory of "
+            "activations on newer GPUs, float16 (gradients scaled) on older ones"
+        )),
+        io.Boolean.Input("recompute", default=False, tooltip=(
+            "Gradient checkpointing: blocks are computed again on the way back. Much less memory, a third more time"
+        )),
+        io.Float.Input("ema", default=ema, min=0.0, max=0.999999, step=1e-6, round=False, tooltip=(
+            "Decay of the running average of the weights, which is then what is saved, no unit; 0 for none. 0.999 "
+            "averages over about the last 1000 steps"
+        )),
+        io.Int.Input("save_every", default=100, min=1, max=1_000_000, tooltip=(
+            "Steps between checkpoints, from which a training goes on after a crash; the stop button saves by itself"
+        )),
+        io.Int.Input("sample_every", default=sample_every, min=0, max=1_000_000, tooltip=(
+            "Steps between samples, besides those after the last one; 0 makes none at all"
+        )),
+        io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip=(
+            "Of the first weights, the order of the data and the noise: the same seed and inputs give the same result"
+        )),
+        io.String.Input("filename_prefix", default=prefix, tooltip=(
+            "Name of the file, / for subfolders: <prefix>_00001.safetensors. The unfinished training is "
+            "output/aqueduct/training/<prefix>.resume"
+        )),
+        io.Boolean.Input("resume", default=True, tooltip=(
+            "Go on where a training of this prefix was stopped, exactly, if its inputs were these; of others it is an "
+            "error. Off: begin anew, and throw away what was left"
+        )),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """``path`` of the file; ``losses``; IMAGEs ``curve`` and ``samples``, None where none were made."""
+
+    path: Path
+    losses: list[float]
+    curve: Tensor
+    samples: Tensor | None
+
+    def outputs(self) -> tuple:
+        """The last three outputs of every trainer: file, losses, samples."""
+        none = "this training made no samples: set sample_every above 0"
+        return str(self.path), self.curve, blocked(none) if self.samples is None else self.samples
+
+
+@contextlib.contextmanager
+def trainable(seed: int) -> Iterator[torch.device]:
+    """Where networks can be made and trained: outside of inference mode, PyTorch's own random numbers seeded, and put
+    back on the way out. Gives the device to train on."""
+    device = mm.get_torch_device()
+    with torch.inference_mode(False), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield device
+
+
+def run_training(
+    task: Task, given: Common, *, save: Callable[[Path], None], folder: str,
+    sample: Callable[[], Tensor] | None = None, sample_every: int | None = None, of: dict | None = None,
+    plateau: Plateau | None = None,
+) -> Trained:  # fmt: skip
+    """Train, or find what came of it before; ``save(path)`` writes the file into a folder of ComfyUI's ``folder``.
+
+    ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
+    ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights, as the data.
+
+    Raises ValueError before the first step for a folder that cannot be written to, too little memory, and a checkpoint
+    of another training, and what `train_task` raises; the checkpoint stays then.
+    """
+    prefix, settings = checked_prefix(given.filename_prefix), given.settings()
+    description = {"settings": given.decisive(), "file": task.config, "of": of or {}, "start": _digest(task)}
+    found = Record.find(prefix, description)
+    if found is not None:
+        logging.info(f"{found.path} is of a training with exactly these inputs; another seed trains anew")
+        return _trained(found, settings.steps)
+    target, unfinished = target_folder(folder), Unfinished.of(prefix)
+    with torch.inference_mode(False), torch.enable_grad():
+        going_on = unfinished.claim(description, given.resume)
+        ema = Ema(task.parameters, given.ema) if given.ema else None
+        every = given.sample_every if sample_every is None else sample_every
+        report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
+        progress = train_task(
+            _stoppable(task), settings, torch.Generator().manual_seed(given.seed), checkpoint=unfinished.checkpoint,
+            report=report, ema=ema, plateau=plateau,
+        )  # fmt: skip
+        path = next_file(target, prefix)
+        with _averaged(ema):
+            save(path)
+    logging.info(f"{prefix}: saved {path}")
+    record = Record(path, progress.losses, report.samples())
+    record.keep(prefix, description)
+    unfinished.remove()
+    return _trained(record, settings.steps)
+
+
+def _trained(record: Record, steps: int) -> Trained:
+    return Trained(record.path, record.losses, loss_curve(record.losses, steps), record.samples)
+
+
+def _stoppable(task: Task) -> Task:
+    """The stop button is asked for before each forward pass too, not only behind each step."""
+
+    def loss(batch):
+        mm.throw_exception_if_processing_interrupted()
+        return task.loss(batch)
+
+    return replace(task, loss=loss)
+
+
+def _averaged(ema: Ema | None):
+    return contextlib.nullcontext() if ema is None else ema.swapped()
+
+
+def _shown(sample: Callable[[], Tensor] | None, ema: Ema | None) -> Callable[[], Tensor] | None:
+    """``sample`` as the file would make it, with no trace in the random numbers."""
+
+    def averaged() -> Tensor:
+        with torch.no_grad(), _averaged(ema), torch.random.fork_rng():
+            return sample().detach().cpu()
+
+    return None if sample is None else averaged
+
+
+def _digest(task: Task) -> str:
+    """Of the weights that the training starts from."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for name, part in task.parts.items():
+        for key, value in part.state_dict().items():
+            found.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]

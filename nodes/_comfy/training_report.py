@@ -1,0 +1,76 @@
+"""What a user sees of a training while it runs: bar, curve, log, samples; and their stop button."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.utils
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.plots.loss_curve import loss_curve
+from ...core.training.loop import Progress
+
+SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
+AVERAGED = 20  # losses
+PREVIEW = (512, 320)  # pixels
+
+
+class Report:
+    """``report(step, progress)`` of `core.training.loop`.
+
+    ``resumed``: the checkpoint that the run goes on from, or None. ``sample() -> IMAGE`` is asked after every
+    ``every`` steps and after the last one; of 0 never.
+    """
+
+    def __init__(self, name: str, steps: int, resumed: Path | None, sample: Callable[[], Tensor] | None, every: int):
+        self.name, self.steps, self.resumed, self.sample, self.every = name, steps, resumed, sample, every
+        self._bar = comfy.utils.ProgressBar(steps)
+        self._made: list[Tensor] = []
+        self._began, self._first = time.monotonic(), None
+        self._shown = self._logged = float("-inf")
+
+    def __call__(self, step: int, progress: Progress) -> None:
+        """Raises ComfyUI's interrupt when the user stopped."""
+        now, done = time.monotonic(), step + 1
+        if self._first is None:
+            self._first = step
+            if self.resumed is not None:
+                logging.info(f"{self.name}: goes on from step {step} of {self.steps} ({self.resumed})")
+        last = done == self.steps
+        if self.sample is not None and self.every and (last or done % self.every == 0):
+            self._made.append(self.sample())
+        if last or now - self._logged >= LOG_EVERY:
+            self._logged = now
+            logging.info(f"{self.name}: {self._told(done, progress.losses, now)}")
+        preview = None
+        if last or now - self._shown >= SHOW_EVERY:
+            self._shown = now
+            preview = ("JPEG", _picture(loss_curve(progress.losses, self.steps, *PREVIEW)), max(PREVIEW))
+        self._bar.update_absolute(done, self.steps, preview)
+        mm.throw_exception_if_processing_interrupted()
+
+    def samples(self) -> Tensor | None:
+        """All of this run, in order."""
+        return torch.cat(self._made) if self._made else None
+
+    def _told(self, done: int, losses: list[float], now: float) -> str:
+        recent = losses[-AVERAGED:]
+        each = (now - self._began) / (done - self._first)
+        left = spelled_time(each * (self.steps - done))
+        return f"step {done} of {self.steps}, loss {sum(recent) / len(recent):.5g}, {each:.3g} s a step, {left} left"
+
+
+def spelled_time(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s``, ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+
+
+def _picture(image: Tensor) -> Image.Image:
+    return Image.fromarray((image[0] * 255).round().byte().numpy())
