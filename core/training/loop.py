@@ -1,5 +1,6 @@
 """The training loop: AdamW with warm-up and decay, gradient clipping, a loss curve, resumable checkpoints."""
 
+import itertools
 import math
 import os
 import time
@@ -12,6 +13,10 @@ from torch import Tensor, nn
 
 from .ema import Ema
 from .plateau import Plateau
+from .processes import ALONE, Alone
+from .task import Task
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,10 @@ class LoopSettings:
     """``learning_rate`` is the peak, reached after ``warmup`` steps, decayed to zero on a cosine at ``steps``.
 
     A step takes the mean gradient of ``accumulate`` losses: batches larger than what fits at once.
+
+    ``precision`` is that of the layers for which half of it will do (autocast); weights, their gradients and the
+    optimiser stay as they are. ``float16``, whose gradients would underflow, is trained on a scaled loss.
+    ``recompute``: of the networks' blocks only the inputs are kept, and the backward pass computes the rest again.
     """
 
     steps: int
@@ -28,6 +37,12 @@ class LoopSettings:
     clip_norm: float = 1.0
     save_every: int = 100
     accumulate: int = 1
+    precision: str = "float32"
+    recompute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"no precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     def rate(self, step: int) -> float:
         return self.warm_rate(step) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
@@ -90,6 +105,26 @@ def train(
         if checkpoint is not None and (last or (step + 1) % settings.save_every == 0):
             _save(checkpoint, parameters, stateful, generator, progress)
     return progress
+
+
+def train_task(
+    task: Task,
+    settings: LoopSettings,
+    generator: torch.Generator,
+    *,
+    processes: Alone = ALONE,
+    checkpoint: Path | None = None,
+    report: Callable[[int, Progress], None] = lambda step, progress: None,
+    ema: Ema | None = None,
+    plateau: Plateau | None = None,
+) -> Progress:
+    """Minimise the task's loss; as ``train``, together with the other ``processes``."""
+    drawn = itertools.count()
+
+    def loss(generator: torch.Generator) -> Tensor:
+        return task.loss(task.draw(generator, next(drawn)))
+
+    return train(task.parameters, loss, settings, generator, checkpoint, report, ema, plateau)
 
 
 def _stateful(parameters: list[nn.Parameter], **parts) -> dict:
