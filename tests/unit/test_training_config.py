@@ -91,7 +91,7 @@ def test_a_union_of_tables_is_told_apart_by_its_keys(written):
     ("old", "new", "told"),
     [
         ("learning_rate", "learning_rat", r"table \[run\].*'learning_rat', did you mean 'learning_rate'"),
-        ("speed = 2", "sped = 2", r"small_toy.toml, table \[data\].*'sped', did you mean 'speed'\? There are kind, speed"),
+        ("speed = 2", "sped = 2", r"toml, table \[data\].*'sped', did you mean 'speed'\? There are kind"),
         ("whole = true", "hole = true", r"small_toy.toml: .*'hole', did you mean 'whole'\? There are task, .*, share"),
         ("about", "abut", r"'abut', did you mean 'about'"),
         ("[constants]", "[zzz]", r"no key 'zzz'\. There are"),
