@@ -1,6 +1,6 @@
 """Training of exemplar-guided translation: the loss of EBDM, its two stages, and its settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,27 +65,51 @@ def exemplar_loss(
     The error in ``z_0`` is the error in the residual, since ``z_t`` is given. Times and noise come from ``generator``.
     """
     asked = ebdm() if objective is None else objective
+    return exemplar_loss_at(denoiser, z_T, z_0, style, *draw_noise(z_0.shape, generator, asked), asked)
+
+
+def exemplar_loss_at(
+    denoiser: nn.Module, z_T: Tensor, z_0: Tensor, style: Style | None, t: Tensor, eps: Tensor,
+    objective: Objective | None = None,
+) -> Tensor:  # fmt: skip
+    """`exemplar_loss` at given times ``t [n]`` and noise ``eps [n, c, h, w]``."""
+    asked = ebdm() if objective is None else objective
     styles = () if style is None else (style,)
-    t = asked.times(len(z_0), generator)
-    eps = torch.randn(z_0.shape, generator=generator, device=generator.device).to(z_0)
     predict = NetworkDenoiser(
         lambda x, timesteps: denoiser(x, timesteps, styles), asked.bridge, asked.parameterisation, asked.precondition,
         z_T,
     )  # fmt: skip
-    prediction = predict(draw_bridge(asked.bridge, z_0, z_T, t, eps), t)
+    prediction = predict(draw_bridge(asked.bridge, z_0, z_T, t, eps.to(z_0)), t)
     return z0_loss(prediction, z_0, asked.weight(asked.bridge, t))
 
 
+def draw_noise(shape: Sequence[int], generator: torch.Generator, objective: Objective) -> tuple[Tensor, Tensor]:
+    """The times float64 ``[n]`` and the noise of a batch of that shape ``[n, c, h, w]``."""
+    t = objective.times(shape[0], generator)
+    return t, torch.randn(*shape, generator=generator, device=generator.device)
+
+
 def drop_exemplar(style: Style, count: int, share: float, generator: torch.Generator) -> Style:
-    """Without its exemplar in a ``share`` of the ``count`` rows; nothing is drawn for a share of 0.
+    """Without its exemplar in a ``share`` of the ``count`` rows; nothing is drawn for a share of 0."""
+    return kept_in(style, draw_kept(count, share, generator))
+
+
+def draw_kept(count: int, share: float, generator: torch.Generator) -> Tensor | None:
+    """bool ``[count]``: which rows keep their exemplar, all but a ``share``; None, and nothing drawn, for 0."""
+    if share == 0:
+        return None
+    return torch.rand(count, generator=generator, device=generator.device) >= share
+
+
+def kept_in(style: Style, kept: Tensor | None) -> Style:
+    """``style`` in the rows ``kept``, bool ``[n]``; None: in all.
 
     By weight 0, under which a row's output is that without any style.
     """
-    if share == 0:
+    if kept is None:
         return style
-    kept = torch.rand(count, 1, 1, 1, generator=generator, device=generator.device) >= share
     weight = torch.as_tensor(style.weight)
-    return style.weighted(weight * kept.to(weight))
+    return style.weighted(weight * kept[:, None, None, None].to(weight))
 
 
 @dataclass(frozen=True)
@@ -127,8 +151,27 @@ class Stage:
 
         ``objective``: as of `exemplar_loss`.
         """
-        style = drop_exemplar(self.style(denoiser, network, z, cls), len(z_0), self.dropout, generator)
-        return exemplar_loss(denoiser, z_T, z_0, style, generator, objective)
+        drawn = self.draw(z_0.shape, generator, objective)
+        return self.loss_at(denoiser, network, z_T, z_0, z, cls, drawn, objective)
+
+    def draw(
+        self, shape: Sequence[int], generator: torch.Generator, objective: Objective | None = None
+    ) -> dict[str, Tensor]:
+        """All that is random in the loss of a batch of latents of that shape ``[n, c, h, w]``.
+
+        ``kept``, bool ``[n]``, the rows with an exemplar, unless all have one; ``t``, float64 ``[n]``; ``eps``.
+        """
+        kept = draw_kept(shape[0], self.dropout, generator)
+        t, eps = draw_noise(shape, generator, ebdm() if objective is None else objective)
+        return {"t": t, "eps": eps} | ({} if kept is None else {"kept": kept})
+
+    def loss_at(
+        self, denoiser: ExemplarUNet, network: ExemplarNetwork | None, z_T: Tensor, z_0: Tensor, z: Tensor,
+        cls: Tensor, drawn: Mapping[str, Tensor], objective: Objective | None = None,
+    ) -> Tensor:  # fmt: skip
+        """`loss` with what `draw` drew; more in ``drawn`` does not matter. The mean over the rows, whichever."""
+        style = kept_in(self.style(denoiser, network, z, cls), drawn.get("kept"))
+        return exemplar_loss_at(denoiser, z_T, z_0, style, drawn["t"], drawn["eps"], objective)
 
 
 def attention_parameters(denoiser: ExemplarUNet) -> list[nn.Parameter]:
