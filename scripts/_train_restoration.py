@@ -119,7 +119,7 @@ def run_restoration(name: str, recipe: RestorationRecipe, folder: Path) -> None:
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         z_0 = crops.sample(BATCH, generator)
-        condition = damage(problem, z_0, generator)
+        condition = damage.show(problem, z_0, damage.draw(BATCH, SIZE, generator))
         sigma = levels.draw(BATCH, precondition.std, generator)
         return denoising_loss(network, precondition, z_0, noise(generator, BATCH, SIZE, SIZE), sigma, condition)
 

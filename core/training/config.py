@@ -39,6 +39,7 @@ class Recipe:
     """One run. ``seed`` is that of the weights, ``data_seed`` that of everything drawn in training.
 
     ``ema``: the decay of the average that is exported, None for the last weights. ``job``: one of `jobs.JOBS`.
+    ``report``: so many losses are averaged where one is told, and steps are between.
     """
 
     name: str
@@ -49,6 +50,15 @@ class Recipe:
     data_seed: int = 1
     ema: float | None = None
     plateau: PlateauSettings | None = None
+    report: int = 50
+
+    def training(self) -> dict[str, object]:
+        """What every model's file says of its training; jobs add the data and the loss."""
+        decay = "lowered on plateaus" if self.plateau else "cosine to zero"
+        average = f"EMA {self.ema}" if self.ema else "no EMA"
+        half = "" if self.run.precision == "float32" else f", {self.run.precision}"
+        optimiser = f"AdamW, peak rate {self.run.learning_rate}, {decay}, {average}{half}"
+        return {"seed": self.seed, "data_seed": self.data_seed, "steps": self.run.steps, "optimiser": optimiser}
 
 
 class Job(Protocol):
@@ -84,11 +94,13 @@ def _no_source(*asked, **more):
 class Files:
     """What a run builds on: ``folder`` holds earlier runs and what is made once; pictures come from the caller.
 
+    ``device``: where networks are to be, those that are trained and those that only help.
     ``pictures(held_out=False, unrelated=False)`` gives uint8 ``[3, h, w]`` each, ``clip(name, frames, width)`` float
     ``[f, 3, h, w]`` in 0..1: the small models' pictures are downloads, and core knows no network.
     """
 
     folder: Path
+    device: torch.device = torch.device("cpu")
     pictures: Callable[..., list[Tensor]] = field(default=_no_source)
     clip: Callable[..., Tensor] = field(default=_no_source)
 

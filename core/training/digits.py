@@ -56,25 +56,28 @@ class MovingDigits:
         self._fine = F.pad(fine.clamp(0, 1), [2, 2, 2, 2])
 
     def sample(self, batch: int, generator: torch.Generator) -> DigitClips:
-        """Random digits, directions and starts; the first two pixels of travel never meet a wall, so that the
-        direction can be read from every clip."""
+        return self.clips(**self.draw(batch, generator))
+
+    def draw(self, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Arguments of ``clips``: random digits, directions and starts. The first two pixels of travel never meet a
+        wall, so that the direction can be read from every clip."""
         digit = torch.randint(len(self.glyphs), (batch,), generator=generator)
         direction = torch.randint(len(DIRECTIONS), (batch,), generator=generator)
         low, high = self._walls()
         ahead = 2.0 * heading(direction)
         least, most = low - ahead.clamp(max=0), high - ahead.clamp(min=0)
         start = least + (most - least) * torch.rand(batch, 2, generator=generator)
-        return self.clips(digit, direction, start)
+        return {"digit": digit, "direction": direction, "start": start}
 
     def clips(self, digit: Tensor, direction: Tensor, start: Tensor) -> DigitClips:
-        """The clips of given digits, directions and first centres ``start [b, 2]`` (x, y)."""
+        """The clips of given digits, directions and first centres ``start [b, 2]`` (x, y), on their device."""
         centres = self.paths(direction, start)
         return DigitClips(self._render(digit, centres), direction, centres, digit)
 
     def paths(self, direction: Tensor, start: Tensor) -> Tensor:
         """Centres ``[b, frames, 2]``: constant speed, reflected at the walls."""
         low, high = self._walls()
-        time = torch.arange(self.frames, dtype=torch.float32)
+        time = torch.arange(self.frames, dtype=torch.float32, device=start.device)
         straight = start[:, None] + self.speed * time[:, None] * heading(direction)[:, None]
         span = high - low
         folded = (straight - low) % (2 * span)
@@ -86,14 +89,14 @@ class MovingDigits:
 
     def _render(self, digit: Tensor, centres: Tensor) -> Tensor:
         batch, frames, _ = centres.shape
-        axis = torch.arange(self.size, dtype=torch.float32)
+        axis = torch.arange(self.size, dtype=torch.float32, device=centres.device)
         extent = self._fine.shape[-1]
         offset = 2 * (axis - centres[..., None]) / (extent / 2)  # two fine pixels a pixel, [-1, 1] over the fine image
         x, y = offset[:, :, 0], offset[:, :, 1]
         grid = torch.stack(
             [x[:, :, None, :].expand(-1, -1, self.size, -1), y[:, :, :, None].expand(-1, -1, -1, self.size)], dim=-1
         )
-        fine = self._fine[digit].repeat_interleave(frames, dim=0)
+        fine = self._fine.to(digit.device)[digit].repeat_interleave(frames, dim=0)
         ink = F.grid_sample(fine, grid.flatten(0, 1), mode="bilinear", align_corners=False)
         video = ink.reshape(batch, 1, frames, self.size, self.size) * 2 - 1
         return video.expand(-1, 3, -1, -1, -1).contiguous()

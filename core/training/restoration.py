@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..noise import GaussianField, finest_length_scale
-from ..restoration import Inpainting, Precondition, SuperResolution
+from ..restoration import Inpainting, Precondition, Problem, SuperResolution
+from .task import Batch
 
 # (seed drawn from the run's generator, clips, height, width) -> [clips, 3, height, width] of unit variance
 Noise = Callable[[torch.Generator, int, int, int], Tensor]
@@ -36,17 +37,27 @@ class Crops:
     size: int
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """``[count, 3, size, size]`` in -1..1; every picture is as likely, and every place in it."""
-        return torch.stack([self._one(generator) for _ in range(count)])
+        return self.read(self.draw(count, generator))
 
-    def _one(self, generator: torch.Generator) -> Tensor:
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """``[count, 4]``: picture, top, left, mirrored or not; every picture is as likely, and every place in it."""
+
         def below(n: int) -> int:
             return int(torch.randint(n, (), generator=generator))
 
-        picture = self.pictures[below(len(self.pictures))]
-        top, left = (below(side - self.size + 1) for side in picture.shape[1:])
-        crop = picture[:, top : top + self.size, left : left + self.size].float() / 127.5 - 1
-        return crop.flip(-1) if below(2) else crop
+        def one() -> list[int]:
+            which = below(len(self.pictures))
+            return [which, *(below(side - self.size + 1) for side in self.pictures[which].shape[1:]), below(2)]
+
+        return torch.tensor([one() for _ in range(count)])
+
+    def read(self, places: Tensor) -> Tensor:
+        """``[count, 3, size, size]`` in -1..1 of what was drawn."""
+        return torch.stack([self._one(*place) for place in places.tolist()])
+
+    def _one(self, which: int, top: int, left: int, mirrored: int) -> Tensor:
+        crop = self.pictures[which][:, top : top + self.size, left : left + self.size].float() / 127.5 - 1
+        return crop.flip(-1) if mirrored else crop
 
 
 def pyramid(picture: Tensor, shortest: Sequence[int]) -> list[Tensor]:
@@ -85,16 +96,25 @@ def random_holes(count: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.stack([hole() for _ in range(count)])[:, None].float()
 
 
-def small(problem: SuperResolution, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    return problem.condition(problem.measure(pictures))
+@dataclass(frozen=True)
+class Damage:
+    """What is lost of pictures in training: ``draw(count, size, generator)`` what is random of it, for square pictures,
+    and ``show(problem, pictures, drawn)`` the network what is left."""
+
+    draw: Callable[[int, int, torch.Generator], Batch]
+    show: Callable[[Problem, Tensor, Batch], Tensor]
 
 
-def holed(problem: Inpainting, pictures: Tensor, generator: torch.Generator) -> Tensor:
-    return problem.condition(pictures, random_holes(len(pictures), pictures.shape[-1], generator))
-
-
-# kind of problem -> (problem, whole pictures, generator) -> what the network is shown of them in training
-DAMAGES: dict[str, Callable[..., Tensor]] = {SuperResolution.kind: small, Inpainting.kind: holed}
+DAMAGES: dict[str, Damage] = {
+    SuperResolution.kind: Damage(
+        draw=lambda count, size, generator: {},
+        show=lambda problem, pictures, drawn: problem.condition(problem.measure(pictures)),
+    ),
+    Inpainting.kind: Damage(
+        draw=lambda count, size, generator: {"holes": random_holes(count, size, generator)},
+        show=lambda problem, pictures, drawn: problem.condition(pictures, drawn["holes"]),
+    ),
+}
 
 
 @dataclass(frozen=True)

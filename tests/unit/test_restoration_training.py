@@ -33,6 +33,12 @@ def numbered(height: int, width: int, first: int = 0) -> torch.Tensor:
     return torch.stack([y, x, torch.full_like(y, first)]).byte()
 
 
+def damaged(problem, pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What a network is shown of them."""
+    damage = DAMAGES[problem.kind]
+    return damage.show(problem, pictures, damage.draw(len(pictures), pictures.shape[-1], generator))
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -86,7 +92,7 @@ def test_holes_are_zero_or_one_and_of_sensible_size():
 @pytest.mark.parametrize("problem", [SuperResolution(4), Inpainting()])
 def test_damage_is_what_the_problem_says(problem):
     pictures = torch.rand(3, 3, 16, 16, generator=seeded()) * 2 - 1
-    condition = DAMAGES[problem.kind](problem, pictures, seeded(1))
+    condition = damaged(problem, pictures, seeded(1))
     assert condition.shape == (3, problem.condition_channels, 16, 16)
     if problem.kind == "inpainting":
         known = (condition[:, 3:] == 0).expand(-1, 3, -1, -1)
@@ -167,7 +173,7 @@ def test_untrained_network_has_loss_one_a_missing_pixel(problem):
     network = Restorer(problem.condition_channels, **SMALL).initialise(seeded())
     generator = seeded(1)
     eps, apart = (torch.randn(64, 3, 8, 8, generator=generator) for _ in range(2))
-    condition = DAMAGES[problem.kind](problem, torch.randn(64, 3, 8, 8, generator=generator), generator)
+    condition = damaged(problem, torch.randn(64, 3, 8, 8, generator=generator), generator)
     missing = condition[:, 3:] if isinstance(problem, Inpainting) else torch.ones(64, 1, 8, 8)
     z_0 = problem.guess(condition) + problem.std_guess * apart * missing
     sigma = Levels().draw(64, problem.std_guess, generator)
@@ -195,7 +201,7 @@ def objective(network, noise: str, count: int = 4):
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         z_0 = crops.sample(count, generator)
-        condition = DAMAGES[problem.kind](problem, z_0, generator)
+        condition = damaged(problem, z_0, generator)
         sigma, eps = Levels().draw(count, precondition.std, generator), NOISES[noise](generator, count, 8, 8)
         return denoising_loss(network, precondition, z_0, eps, sigma, condition)
 
