@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import host_levels
 from .broadcast import scalars_like
 from .parameterisation import ddbm_scalings
 from .process import Bridge
@@ -46,11 +47,35 @@ def _aligned(bridge: Bridge, t: Tensor):
     return scale, -b * scale
 
 
+def aligned_to(name: str, angles: Callable[[], Tensor]) -> Precondition:
+    """SAF for a host with a list of levels (`host_levels`): FrameBridge eq. 24 and Proposition 2.
+
+    Beyond the host's last level the noise keeps its right size there and the faint signal is scaled with it, as in
+    `alignment.host_input`; at T, where nothing of the state enters, its caller gives noise.
+    """
+
+    def weights(bridge: Bridge, t: Tensor):
+        _, b, c = bridge.coefficients(t)
+        scale, _ = _aligned(bridge, t)
+        top = angles()[-1].to(t.device)
+        scale = torch.where((_angle(bridge, t) > top) & (t < 1), top.sin() / c, scale)
+        return scale, -b * scale
+
+    def timestep(bridge: Bridge, t: Tensor):
+        return host_levels.index_of(angles().to(t.device), _angle(bridge, t))
+
+    return Precondition(name, weights, timestep)
+
+
+def _angle(bridge: Bridge, t: Tensor) -> Tensor:
+    """``atan2(c, a)``, 0 at the data; at T, where both vanish, its limit pi/2."""
+    a, _, c = bridge.coefficients(t)
+    return torch.where(t < 1, torch.atan2(c, a), torch.full_like(t, math.pi / 2))
+
+
 def _cosine_time(bridge: Bridge, t: Tensor) -> Tensor:
     """1000 times the time at which ``alpha = cos(pi t/2), sigma = sin(pi t/2)`` has the SNR ``a^2/c^2``."""
-    a, _, c = bridge.coefficients(t)
-    time = torch.where(t < 1, torch.atan2(c, a) * (2 / math.pi), torch.ones_like(t))
-    return 1000 * time
+    return 1000 * (_angle(bridge, t) * (2 / math.pi))
 
 
 def ddbm_precondition(std_data: float = 0.5, std_end: float = 0.5, covariance: float = 0.0) -> Precondition:
@@ -71,6 +96,9 @@ PRECONDITIONS: dict[str, Precondition] = {
     "unit_noise": Precondition("unit_noise", _unit_noise, lambda bridge, t: 1000 * t),
     # SAF for a host trained with the cosine schedule
     "aligned_cosine": Precondition("aligned_cosine", _aligned, _cosine_time),
+    # SAF for CogVideoX-2B, and for Stable Diffusion 1, 2 and XL
+    "aligned_cogvideox": aligned_to("aligned_cogvideox", host_levels.cogvideox),
+    "aligned_stable_diffusion": aligned_to("aligned_stable_diffusion", host_levels.stable_diffusion),
     "raw": Precondition("raw", _raw, lambda bridge, t: 1000 * t),
     "ddbm": ddbm_precondition(),
 }

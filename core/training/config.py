@@ -54,7 +54,7 @@ class Recipe:
 
     def training(self) -> dict[str, object]:
         """What every model's file says of its training; jobs add the data and the loss."""
-        decay = "lowered on plateaus" if self.plateau else "cosine to zero"
+        decay = "lowered on plateaus" if self.plateau else "cosine to zero" if self.run.cosine else "constant"
         average = f"EMA {self.ema}" if self.ema else "no EMA"
         half = "" if self.run.precision == "float32" else f", {self.run.precision}"
         optimiser = f"AdamW, peak rate {self.run.learning_rate}, {decay}, {average}{half}"

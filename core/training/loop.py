@@ -21,7 +21,8 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """``learning_rate`` is the peak, reached after ``warmup`` steps, decayed to zero on a cosine at ``steps``.
+    """``learning_rate`` is the peak, reached after ``warmup`` steps, decayed to zero on a cosine at ``steps``, or, with
+    ``cosine`` false, kept.
 
     A step takes the mean gradient of ``accumulate`` losses: batches larger than what fits at once.
 
@@ -39,12 +40,15 @@ class LoopSettings:
     accumulate: int = 1
     precision: str = "float32"
     recompute: bool = False
+    cosine: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"no precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
 
     def rate(self, step: int) -> float:
+        if not self.cosine:
+            return self.warm_rate(step)
         return self.warm_rate(step) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
 
     def warm_rate(self, step: int) -> float:
