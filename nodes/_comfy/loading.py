@@ -29,7 +29,13 @@ class VqLatents(comfy.latent_formats.LatentFormat):
     spacial_downscale_ratio = 4
 
 
-LATENT_FORMATS = {"pixel": PixelLatents, "sd15": comfy.latent_formats.SD15, "vq-f4": VqLatents}
+class RawLatents(comfy.latent_formats.LatentFormat):
+    """As some other VAE gives them; a network that was trained on them so."""
+
+
+LATENT_FORMATS = {
+    "pixel": PixelLatents, "sd15": comfy.latent_formats.SD15, "vq-f4": VqLatents, "raw": RawLatents,
+}  # fmt: skip
 
 # (configuration with dtype and latents settled, the file's description) -> the MODEL without its weights
 Make = Callable[[comfy.supported_models_base.BASE, dict], comfy.model_base.BaseModel]

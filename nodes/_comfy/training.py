@@ -5,6 +5,7 @@ does not take. A training with the same inputs as a finished one is not run agai
 """
 
 import contextlib
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 import comfy.model_management as mm
 import torch
 from comfy_api.latest import io
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.plots.loss_curve import loss_curve
 from ...core.training.ema import Ema
@@ -21,7 +22,7 @@ from ...core.training.loop import LoopSettings, train_task
 from ...core.training.plateau import Plateau
 from ...core.training.task import Task
 from .schema import blocked
-from .training_files import Record, Unfinished, checked_prefix, next_file, target_folder
+from .training_files import Description, Record, Unfinished, checked_prefix, next_file, target_folder
 from .training_report import Report
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -52,6 +53,13 @@ class Common:
             self.steps, self.learning_rate, warmup=min(100, round(WARMUP * self.steps)), save_every=self.save_every,
             accumulate=self.accumulate, precision=self.precision, recompute=self.recompute,
         )  # fmt: skip
+
+    def told(self) -> dict:
+        """For the file's metadata: how it was trained."""
+        optimiser = f"AdamW, peak rate {self.learning_rate:g}, cosine to zero, {self.precision}"
+        average = f"EMA {self.ema:g}" if self.ema else "no EMA"
+        samples = self.batch * self.accumulate
+        return {"seed": self.seed, "steps": self.steps, "batch": samples, "optimiser": f"{optimiser}, {average}"}
 
     def decisive(self) -> dict:
         """The inputs that the result depends on."""
@@ -141,13 +149,13 @@ def run_training(
     """Train, or find what came of it before; ``save(path)`` writes the file into a folder of ComfyUI's ``folder``.
 
     ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
-    ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights, as the data.
+    ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights: the data.
 
     Raises ValueError before the first step for a folder that cannot be written to, too little memory, and a checkpoint
     of another training, and what `train_task` raises; the checkpoint stays then.
     """
     prefix, settings = checked_prefix(given.filename_prefix), given.settings()
-    description = {"settings": given.decisive(), "file": task.config, "of": of or {}, "start": _digest(task)}
+    description = _description(task, given, of or {})
     found = Record.find(prefix, description)
     if found is not None:
         logging.info(f"{found.path} is of a training with exactly these inputs; another seed trains anew")
@@ -200,13 +208,17 @@ def _shown(sample: Callable[[], Tensor] | None, ema: Ema | None) -> Callable[[],
     return None if sample is None else averaged
 
 
-def _digest(task: Task) -> str:
-    """Of the weights that the training starts from."""
-    import hashlib
+def _description(task: Task, given: Common, of: dict) -> Description:
+    """All that the result depends on, each thing once, by names that a user knows."""
+    told = {name: value for name, value in task.config.get("training", {}).items() if name not in given.told()}
+    file = {name: value for name, value in task.config.items() if name != "training"}
+    return {**given.decisive(), **told, "file": file, "given": of, "first weights": digest(*task.parts.values())}
 
+
+def digest(*networks: nn.Module) -> str:
+    """Of their weights: another text where any is another."""
     found = hashlib.sha256()
-    for name, part in task.parts.items():
-        for key, value in part.state_dict().items():
-            found.update(f"{name}.{key} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    for key, value in (pair for network in networks for pair in network.state_dict().items()):
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]

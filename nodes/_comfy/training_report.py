@@ -15,6 +15,7 @@ from ...core.plots.loss_curve import loss_curve
 from ...core.training.loop import Progress
 
 SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
+DRAWING = 0.02  # of the time, at most, goes into pictures of the curve
 AVERAGED = 20  # losses
 PREVIEW = (512, 320)  # pixels
 
@@ -31,7 +32,7 @@ class Report:
         self._bar = comfy.utils.ProgressBar(steps)
         self._made: list[Tensor] = []
         self._began, self._first = time.monotonic(), None
-        self._shown = self._logged = float("-inf")
+        self._logged = self._show_next = float("-inf")
 
     def __call__(self, step: int, progress: Progress) -> None:
         """Raises ComfyUI's interrupt when the user stopped."""
@@ -46,12 +47,15 @@ class Report:
         if last or now - self._logged >= LOG_EVERY:
             self._logged = now
             logging.info(f"{self.name}: {self._told(done, progress.losses, now)}")
-        preview = None
-        if last or now - self._shown >= SHOW_EVERY:
-            self._shown = now
-            preview = ("JPEG", _picture(loss_curve(progress.losses, self.steps, *PREVIEW)), max(PREVIEW))
-        self._bar.update_absolute(done, self.steps, preview)
+        self._bar.update_absolute(done, self.steps, self._preview(progress) if last or now > self._show_next else None)
         mm.throw_exception_if_processing_interrupted()
+
+    def _preview(self, progress: Progress) -> tuple:
+        began = time.monotonic()
+        picture = _picture(loss_curve(progress.losses, self.steps, *PREVIEW))
+        ended = time.monotonic()
+        self._show_next = ended + max(SHOW_EVERY, (ended - began) / DRAWING)
+        return "JPEG", picture, max(PREVIEW)
 
     def samples(self) -> Tensor | None:
         """All of this run, in order."""
