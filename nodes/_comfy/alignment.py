@@ -1,8 +1,11 @@
-"""SNR alignment of any host MODEL, and the posterior mean a host already knows.
+"""A host MODEL as a bridge, by SNR alignment or without, and the posterior mean a host already knows.
 
 The host's levels are read from its own `model_sampling.noise_scaling`, never re-derived: whatever ``x = signal z_0 +
 noise eps`` a host was trained with (eps, v, EDM, flow, Cosmos), probing it with ones and zeros gives both numbers.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import comfy.patcher_extension
 import comfy.sample
@@ -10,47 +13,88 @@ import comfy.samplers
 import comfy.utils
 import torch
 
-from ...core.bridges import Bridge, host_input
+from ...core.bridges import Bridge, HostInput, host_input
 from .sampler import ALIGNED_KEY, STATE_KEY
 
 WRAPPER_KEY = "aqueduct_snr_align"
 
 
-def align_model(model, bridge: Bridge):
-    """A clone of ``model`` that answers (z_t, bridge time) with z0_hat. Source: FrameBridge Proposition 2."""
-    if getattr(model.model, "bridge", None) is not None:
-        raise ValueError("this MODEL is a bridge already; wire it to the guider directly, without AqueductSNRAlign")
+# (bridge, its time, the host's model_sampling) -> how a bridge state enters the host
+Entry = Callable[[Bridge, torch.Tensor, object], HostInput]
+
+
+def by_snr(bridge: Bridge, t: torch.Tensor, sampling) -> HostInput:
+    """Where the host's signal-to-noise ratio is the state's. Source: FrameBridge Proposition 2 (SAF)."""
+    return host_input(bridge, t.cpu().double(), probe_levels(sampling), float(sampling.sigma_max))
+
+
+def as_it_is(bridge: Bridge, t: torch.Tensor, sampling) -> HostInput:
+    """Without SAF: the network is given z_t itself, at the time t of its own schedule.
+
+    ``t`` is the share of the host's timesteps, counted from clean, as FrameBridge's t times 1000 is the timestep of a
+    fine-tuned model; ``z_t`` is scaled such that the host's own scaling of its input gives it back. What the host makes
+    of that is read as ever.
+    """
+    t = t.cpu().double()
+    level = torch.tensor(level_of_share(sampling, float(t)), dtype=torch.float64)
+    scaling = sampling.calculate_input(level.reshape(1), torch.ones(1, dtype=torch.float64)).reshape(())
+    zero = torch.zeros_like(t)
+    return HostInput(level, 1 / scaling, zero, zero, clamped=False)
+
+
+def level_of_share(sampling, share: float) -> float:
+    """The host's level at a share of its schedule, from 0, clean, to 1, its noisiest."""
+    return float(sampling.sigma_max) if share >= 1 else float(sampling.percent_to_sigma(1 - share))
+
+
+def align_model(model, bridge: Bridge, entry: Entry = by_snr):
+    """A clone of ``model`` that answers (z_t, bridge time) with z0_hat; ``entry``: how it is shown z_t."""
+    check_host(model)
     aligned = model.clone()
     options = aligned.model_options.setdefault("transformer_options", {})
-    if options.get(ALIGNED_KEY) is not None:
-        raise ValueError(f"this MODEL is aligned to {options[ALIGNED_KEY]} already; align the original MODEL")
     options[ALIGNED_KEY] = bridge
-    aligned.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.PREDICT_NOISE, WRAPPER_KEY, _predict_aligned)
+    wrappers = comfy.patcher_extension.WrappersMP
+    aligned.add_wrapper_with_key(wrappers.PREDICT_NOISE, WRAPPER_KEY, Aligned(entry))
     return aligned
 
 
-def _predict_aligned(executor, x, timestep, model_options=None, seed=None):
+def check_host(model) -> None:
+    """Raises ValueError for a MODEL that is a bridge, or aligned to one."""
+    if getattr(model.model, "bridge", None) is not None:
+        raise ValueError("this MODEL is a bridge already; wire it to the guider directly, without AqueductSNRAlign")
+    options = model.model_options.get("transformer_options", {})
+    if options.get(ALIGNED_KEY) is not None:
+        raise ValueError(f"this MODEL is aligned to {options[ALIGNED_KEY]} already; align the original MODEL")
+
+
+@dataclass(frozen=True)
+class Aligned:
     """PREDICT_NOISE wrapper: bridge state and time in, the host's state and level on, z0_hat back."""
-    guider = executor.class_obj
-    state = (model_options or {}).get("transformer_options", {}).get(STATE_KEY)
-    if state is None:
-        raise ValueError(
-            "this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes"
-        )
-    sampling = guider.inner_model.model_sampling
-    if "host_inputs" not in state:
-        state["host_inputs"] = {
-            float(t): _aligned_input(state["bridge"], t, sampling) for t in state["times"][:-1].to(x)
-        }
-    t = timestep.flatten()[0]
-    entering = state["host_inputs"].get(float(t)) or _aligned_input(state["bridge"], t, sampling)
-    host_x = entering.input(x, state["prior"], state["noise"])
-    options = dict(model_options)
-    options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": _host_levels(state, x)}
-    level = entering.level.to(host_x).expand(host_x.shape[0])
-    if state["mask"] is not None:
-        host_x = _with_kept(guider.inner_model, host_x, level, state)
-    return executor(host_x, level, options, seed)
+
+    entry: Entry
+
+    def __call__(self, executor, x, timestep, model_options=None, seed=None):
+        guider = executor.class_obj
+        state = (model_options or {}).get("transformer_options", {}).get(STATE_KEY)
+        if state is None:
+            raise ValueError(
+                "this MODEL is aligned to a bridge; sample it with AqueductBridgeSampler and AqueductBridgeTimes"
+            )
+        entering = self._entering(state, timestep.flatten()[0], x, guider.inner_model.model_sampling)
+        host_x = entering.input(x, state["prior"], state["noise"])
+        options = dict(model_options)
+        levels = _host_levels(state, x)
+        options["transformer_options"] = {**model_options["transformer_options"], "sample_sigmas": levels}
+        level = entering.level.to(host_x).expand(host_x.shape[0])
+        if state["mask"] is not None:
+            host_x = _with_kept(guider.inner_model, host_x, level, state)
+        return executor(host_x, level, options, seed)
+
+    def _entering(self, state: dict, t: torch.Tensor, x: torch.Tensor, sampling) -> HostInput:
+        bridge = state["bridge"]
+        if "host_inputs" not in state:
+            state["host_inputs"] = {float(t): self.entry(bridge, t, sampling) for t in state["times"][:-1].to(x)}
+        return state["host_inputs"].get(float(t)) or self.entry(bridge, t, sampling)
 
 
 def _with_kept(host, host_x: torch.Tensor, level: torch.Tensor, state: dict) -> torch.Tensor:
@@ -58,10 +102,6 @@ def _with_kept(host, host_x: torch.Tensor, level: torch.Tensor, state: dict) -> 
     mask, latent = state["mask"], state["prior"]
     kept = host.scale_latent_inpaint(x=host_x, sigma=level, noise=state["noise"], latent_image=latent)
     return host_x * mask + kept * (1 - mask)
-
-
-def _aligned_input(bridge: Bridge, t: torch.Tensor, sampling):
-    return host_input(bridge, t.cpu().double(), probe_levels(sampling), float(sampling.sigma_max))
 
 
 def _host_levels(state: dict, like: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,8 @@ from ...core.recomputation import recomputed
 Usable = Callable[[Any], Any]
 WAY_OUT = "use mode x0, which needs no gradient"
 DYNAMIC = (
-    f"this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: {WAY_OUT}, or "
-    f"start ComfyUI with --disable-dynamic-vram"
+    "this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: {}start ComfyUI "
+    "with --disable-dynamic-vram"
 )
 LISTS = (nn.ModuleList, nn.Sequential)
 
@@ -55,33 +55,33 @@ def gradients_through(guider, checkpointed: bool = False) -> Iterator[Usable]:
         yield usable
 
 
-def clone_for_gradients(model):
+def clone_for_gradients(model, way_out: str | None = WAY_OUT):
     """A clone of the MODEL whose weights stay in memory while it runs: newer versions let them come and go.
 
-    Raises ValueError where ComfyUI does not know how to load the model again for that.
+    Raises ValueError, with ``way_out`` of it, where ComfyUI does not know how to load the model again for that.
     """
     if not _dynamic(model):
         return model.clone()
     try:
         return model.clone(disable_dynamic=True)
     except RuntimeError as error:
-        raise ValueError(DYNAMIC) from error
+        raise ValueError(DYNAMIC.format(_or(way_out))) from error
 
 
-def check_differentiable(model) -> None:
-    """ValueError unless a backward pass through the MODEL is possible, naming what stands against it.
+def check_differentiable(model, way_out: str | None = WAY_OUT) -> None:
+    """ValueError unless a backward pass through the MODEL is possible, naming what stands against it, and ``way_out``.
 
     Weights of 8 bits or less, and those in a form of their own (quantised, GGUF), are computed with in ways that have
     no gradient, or not the right one.
     """
     if _dynamic(model):
-        raise ValueError(DYNAMIC)
+        raise ValueError(DYNAMIC.format(_or(way_out)))
     for name, weight in model.model.named_parameters():
         packed = type(weight) not in (nn.Parameter, Tensor)
         if packed or weight.dtype.itemsize < 2 or not (weight.is_floating_point() or weight.is_complex()):
             form = type(weight).__name__ if packed else str(weight.dtype).removeprefix("torch.")
             raise ValueError(
-                f"no gradient goes through quantised weights ({name} is {form}): {WAY_OUT}, or load the model as "
+                f"no gradient goes through quantised weights ({name} is {form}): {_or(way_out)}load the model as "
                 f"float16, bfloat16 or float32"
             )
 
@@ -164,6 +164,10 @@ def _replaced(table: dict, values: dict) -> Iterator[None]:
                 table[key] = before[key]
             else:
                 del table[key]
+
+
+def _or(way_out: str | None) -> str:
+    return f"{way_out}, or " if way_out else ""
 
 
 def _dynamic(model) -> bool:
