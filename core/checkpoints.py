@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .networks import Cmp, LatteVideo, NeuralPrior, Restorer, SparseToDense, UNet, VideoMotionAdapter, VideoUNet
+from .networks.diffusers_hosts import CogVideo, SdxlUNet
 from .networks.exemplar_unet import ExemplarNetwork, ExemplarUNet
 from .networks.mofa import SvdAdapter
 from .networks.style_encoder import StyleEncoder
@@ -29,6 +30,7 @@ FORMAT = 1
 NETWORKS = (
     LatteVideo, NeuralPrior, Restorer, Cmp, SparseToDense, VideoUNet,
     VideoMotionAdapter, SvdAdapter, TokenMotionAdapter, ExemplarUNet, ExemplarNetwork, StyleEncoder, UNet,
+    CogVideo, SdxlUNet,
 )  # fmt: skip
 ARCHITECTURES: dict[str, type[nn.Module]] = {network.__name__: network for network in NETWORKS}
 

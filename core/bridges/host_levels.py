@@ -14,7 +14,7 @@ from torch import Tensor
 def scaled_linear(
     beta_start: float = 0.00085, beta_end: float = 0.012, steps: int = 1000, shift: float = 1.0,
     zero_terminal: bool = False,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Angles, float64 ``[steps]``, of Stable Diffusion's schedule: ``sqrt(beta)`` linear (Rombach et al. 2022).
 
     ``shift`` divides the SNR; ``zero_terminal`` then makes the last level pure noise, shifting and scaling

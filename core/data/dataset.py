@@ -66,11 +66,15 @@ class LatentDataset:
 
     def tensor(self, i: int, name: str) -> Tensor:
         """One tensor of one clip; floating point as float32. Raises KeyError naming what the clip has."""
+        value = self.stored(i, name)
+        return value.float() if value.is_floating_point() else value
+
+    def stored(self, i: int, name: str) -> Tensor:
+        """`tensor` in the type it has on the disk."""
         clip = self.index.clips[i]
         if name not in clip.tensors:
             raise KeyError(f"{clip.path} was prepared without {name!r}; it has {', '.join(clip.tensors)}")
-        value = self._map(self.folder / clip.shard).get_tensor(clip.tensors[name])
-        return value.float() if value.is_floating_point() else value
+        return self._map(self.folder / clip.shard).get_tensor(clip.tensors[name])
 
     def order(self, batch: int, seed: int) -> "Order":
         return Order(list(self.buckets.values()), batch, seed)
