@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,6 +13,7 @@ from ..noise import GaussianField, finest_length_scale
 from ..restoration import Inpainting, Precondition, Problem, SuperResolution
 from .task import Batch
 
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # (seed drawn from the run's generator, clips, height, width) -> [clips, 3, height, width] of unit variance
 Noise = Callable[[torch.Generator, int, int, int], Tensor]
 
@@ -35,6 +38,11 @@ class Crops:
 
     pictures: Sequence[Tensor]
     size: int
+
+    def __post_init__(self):
+        small = [tuple(picture.shape) for picture in self.pictures if min(picture.shape[1:]) < self.size]
+        if small or not self.pictures:
+            raise ValueError(f"crops of {self.size} pixels need pictures at least as large, got {small[:3] or 'none'}")
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         return self.read(self.draw(count, generator))
@@ -70,6 +78,26 @@ def pyramid(picture: Tensor, shortest: Sequence[int]) -> list[Tensor]:
             size = (round(height * scale), round(width * scale))
             small = F.interpolate(picture[None].float(), size, mode="bilinear", antialias=True)[0]
             levels.append(small.round().clamp(0, 255).byte())
+    return levels
+
+
+def read_pictures(folder: Path | str, shortest: Sequence[int]) -> list[Tensor]:
+    """The `pyramid` of every picture in ``folder`` and its subfolders, by name.
+
+    Raises ValueError for a file that is no picture though it is called one, and for a folder without any.
+    """
+    from PIL import Image, ImageOps
+
+    levels, paths = [], sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in ENDINGS)
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                pixels = torch.from_numpy(np.array(ImageOps.exif_transpose(picture).convert("RGB")))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as why:  # all that Pillow raises
+            raise ValueError(f"{path} cannot be read ({why}): repair it, or take it out of the folder") from why
+        levels += pyramid(pixels.permute(2, 0, 1), shortest)
+    if not paths:
+        raise ValueError(f"there are no pictures in {folder} (looked for {', '.join(ENDINGS)}, in subfolders too)")
     return levels
 
 
