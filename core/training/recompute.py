@@ -1,0 +1,72 @@
+"""Gradient checkpointing: of a network's blocks only the inputs are kept, and the backward pass computes the rest."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..recomputation import recomputed
+
+LISTS = (nn.ModuleList, nn.Sequential)
+
+
+def blocks(network: nn.Module) -> list[nn.Module]:
+    """What a network calls one after the other: the entries of its outermost lists and sequences, lists within those
+    opened. Single layers are left out: what they keep is their input, and that stays in any case."""
+    if not isinstance(network, LISTS):
+        return [block for child in network.children() for block in blocks(child)]
+    entries = [block for entry in network for block in (blocks(entry) if isinstance(entry, LISTS) else [entry])]
+    return [entry for entry in entries if len(list(entry.children()))]
+
+
+@contextmanager
+def around(modules: Iterable[nn.Module], change: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Within it the forward passes of ``modules`` are what ``change`` makes of them."""
+    modules = list(modules)
+    for module in modules:
+        module.forward = change(module.forward)
+    try:
+        yield
+    finally:
+        for module in modules:
+            del module.forward
+
+
+def recomputing(networks: Iterable[nn.Module]) -> Any:
+    """Within it the blocks of ``networks`` keep their inputs alone."""
+    return around((block for network in networks for block in blocks(network)), _recomputed)
+
+
+def _recomputed(forward: Callable) -> Callable:
+    def run(*args, **kwargs):
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        given = tensors((args, kwargs))
+        precision, versions = _precision(given), [x._version for x in given]
+
+        def again():
+            if versions != [x._version for x in given]:
+                raise RuntimeError("a block's input was edited in place behind it, so it cannot be computed again")
+            with precision():
+                return forward(*args, **kwargs)
+
+        return recomputed(again)
+
+    return run
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    """Those in nested tuples, lists and dicts."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()
+    return [x for entry in inner for x in tensors(entry)]
+
+
+def _precision(given: list[Tensor]) -> Callable:
+    """Autocast as it is now: it is the thread's, and the backward pass is another's."""
+    kind = given[0].device.type if given else "cpu"
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    return lambda: torch.autocast(kind, dtype, enabled)
