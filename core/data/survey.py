@@ -70,10 +70,10 @@ def _taken(source: Source, line: Timeline, clips: ClipSettings) -> list[int]:
     by_time = clips.fps > 0 and bool(line.times)
     taken = (line.at_rate(clips.fps) if by_time else list(range(line.count)))[:: clips.stride]
     if len(taken) < min(clips.lengths):
-        how = [f"at {clips.fps:g} frames a second"] * by_time + [f"every {clips.stride}th"] * (clips.stride > 1)
-        rest = f", {len(taken)} {', '.join(how)}" if how else ""
-        what = "it is a single picture" if line.count == 1 else f"it has {line.count} frames{rest}"
-        raise Unreadable(source.name, f"{what}; {min(clips.lengths)} are needed")
+        how = [f"at {clips.fps:g} frames a second"] * by_time + [f"with stride {clips.stride}"] * (clips.stride > 1)
+        left = f", {len(taken)} of them {' '.join(how)}" if how else ""
+        has = f"{line.count} frame{'s' if line.count > 1 else ''}{left}"
+        raise Unreadable(source.name, f"it has {has}; a clip needs {min(clips.lengths)}")
     return taken
 
 
