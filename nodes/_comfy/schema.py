@@ -11,6 +11,7 @@ MOTION = io.Custom("AQUEDUCT_MOTION")
 ADAPTER = io.Custom("AQUEDUCT_ADAPTER")
 DENSIFIER = io.Custom("AQUEDUCT_DENSIFIER")
 EXEMPLAR = io.Custom("AQUEDUCT_EXEMPLAR")
+DATASET = io.Custom("AQUEDUCT_DATASET")
 # Core's own: positions of points over time, and (in spite of its name) a network that estimates flow. 0.3.75 has no
 # names for them in its API.
 TRACKS = io.Custom("TRACKS")
