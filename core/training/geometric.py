@@ -35,8 +35,9 @@ def from_first(frames: int) -> tuple[list[int], list[int]]:
 
 
 def geometric_consistency(
-    clip: Tensor, forward: Tensor, mask: Tensor, epsilon: float = EPSILON, pairing: Pairing = adjacent
-) -> Tensor:
+    clip: Tensor, forward: Tensor, mask: Tensor, epsilon: float = EPSILON, pairing: Pairing = adjacent,
+    counted: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """L_geo of ``clip [b, c, f, h, w]``, a scalar: the mean L1 distance, over channels, of the pixels that count.
 
     ``forward [b, f-1, 2, h, w]``: flow of each pair on its earlier frame's grid; with ``pairing = from_first`` the
@@ -44,6 +45,9 @@ def geometric_consistency(
     to leave out what leaves the frame (`MASKS` do). All pairs are one batch. Differentiable in the clip, both frames of
     a pair, half precision in float32. What the mask leaves out adds nothing to the gradient: a value of the earlier
     frame gets some of its own pixel's term alone, one of the later frame of the terms that read it, up to a pixel away.
+
+    ``counted [b]``, where the clips are part of a larger batch: the mean of its clips' `counts`, for each. The mean
+    over equal parts of that batch is then what all of it gives at once.
 
     Source: EMG eq. 10. Raises ValueError for shapes that do not agree.
     """
@@ -54,7 +58,13 @@ def geometric_consistency(
     earlier, later = (clip[:, :, chosen].movedim(2, 1).flatten(0, 1).to(dtype) for chosen in pairing(frames))
     read = sample(later, flow + pixel_grid(*size, flow.device, flow.dtype))
     weight = mask.flatten(0, 1).to(dtype)
-    return (weight * (read - earlier).abs().sum(1)).sum() / (weight.sum() + epsilon)
+    total = weight.sum() if counted is None else counted.to(weight).sum()
+    return (weight * (read - earlier).abs().sum(1)).sum() / (total + epsilon)
+
+
+def counts(mask: Tensor) -> Tensor:
+    """float32 ``[b]``: how much of each clip's ``mask [b, f-1, h, w]`` counts, in pixels."""
+    return mask.flatten(1).sum(1, dtype=torch.float32)
 
 
 def total_loss(diffusion: Tensor, geometric: Tensor, weight: float) -> Tensor:
