@@ -1,0 +1,84 @@
+"""One's own clips, prepared in pixel space, as the data of image-to-video bridges and motion adapters."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ...data.dataset import LatentDataset, Order
+from ...motion.carry import Carry
+from ..clip_tasks import Adapted, AdapterObjective, adapter_task, draw_seeds, motions, noise
+from ..config import Files, Recipe
+from ..task import Batch
+from .animation_loss import Training
+from .animation_worlds import PIXELS
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Clips that ``python -m aqueduct.prepare`` wrote to ``folder``, relative to the folder of runs.
+
+    ``batch`` of them a step, all of one size.
+    """
+
+    folder: str
+    batch: int = 4
+
+    def open(self, recipe: Recipe, files: Files) -> "PreparedClips":
+        """Raises FileNotFoundError for what was not prepared, ValueError for latents of a VAE."""
+        clips = LatentDataset.open(files.folder / self.folder)
+        for clip in clips.index.clips:
+            if clip.shapes["latent"][0] != 3 or clip.shapes["latent"][-2:] != clip.shapes["first"][-2:]:
+                raise ValueError(
+                    f"{clip.path} in {self.folder} is latents {list(clip.shapes['latent'])} of a VAE, and these "
+                    f"networks see pixels: prepare the clips in pixel space, without a VAE"
+                )
+        return PreparedClips(self, clips, recipe.data_seed, files.device)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedClips:
+    """The opened clips: which ones a batch has follows from ``seed`` and its number, the noise from seeds it draws."""
+
+    table: Prepared
+    clips: LatentDataset
+    seed: int
+    device: torch.device
+    channels, latent = 3, PIXELS
+
+    @property
+    def frames(self) -> int:
+        return max(shape[1] for shape in self.clips.buckets)
+
+    @property
+    def told(self) -> dict:
+        return {"data": f"{len(self.clips)} clips of {self.table.folder}", "batch": self.table.batch}
+
+    def draw(self, generator: torch.Generator, n: int) -> Batch:
+        """``clip`` numbers, times ``t`` and the ``noise``'s seeds."""
+        rows = self._order.rows(n)
+        t = torch.rand(len(rows), generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+        return {"clip": rows, "t": t, "noise": draw_seeds(len(rows), generator)}
+
+    def read(self, drawn: Batch, device: torch.device) -> tuple[Tensor, Tensor, Carry | None]:
+        """``z_0`` and noise ``[b, 3, F, H, W]``, and the way back to the first frame if anything is carried along it.
+
+        Raises ValueError if it is, and a clip was prepared without its motion.
+        """
+        z_0 = self.clips.batch(drawn["clip"])["latent"].to(device)
+        way = self._motions(drawn["clip"])[1] if "carried" in drawn else None
+        return z_0, noise(drawn["noise"], z_0), way
+
+    def adapter(self, adapted: Adapted, objective: AdapterObjective, device: torch.device) -> Training:
+        """That of the trainer node, too."""
+        task = adapter_task(adapted, self.clips, objective, self.table.batch, self.seed, {})
+        return task.draw, task.loss
+
+    @cached_property
+    def _order(self) -> Order:
+        return self.clips.order(self.table.batch, self.seed)
+
+    @cached_property
+    def _motions(self):
+        return motions(self.clips, self.device)
