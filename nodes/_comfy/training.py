@@ -14,18 +14,19 @@ from pathlib import Path
 import comfy.model_management as mm
 import torch
 from comfy_api.latest import io
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ...core.plots.loss_curve import loss_curve
 from ...core.training.ema import Ema
-from ...core.training.loop import LoopSettings, train_task
+from ...core.training.loop import train_task
 from ...core.training.plateau import Plateau
+from ...core.training.settings import PRECISIONS, LoopSettings
 from ...core.training.task import Task
 from .schema import blocked
 from .training_files import Description, Record, Unfinished, checked_prefix, next_file, target_folder
 from .training_report import Report
 
-PRECISIONS = ("float32", "bfloat16", "float16")
 WARMUP = 0.1  # of the steps, at most 100 of them
 # Of `Common`, what changes nothing in the result, or is not about it.
 ASIDE = ("recompute", "save_every", "sample_every", "filename_prefix", "resume")
@@ -85,7 +86,7 @@ def common_inputs(
         io.Int.Input("accumulate", default=accumulate, min=1, max=4096, tooltip=(
             "Batches to a step: the gradient is that of batch x accumulate samples, at the memory of one batch"
         )),
-        io.Combo.Input("precision", options=list(PRECISIONS), default=PRECISIONS[0], tooltip=(
+        io.Combo.Input("precision", options=list(PRECISIONS), default="float32", tooltip=(
             "Type that layers compute in; weights and optimiser stay float32. bfloat16 halves the memory of "
             "activations on newer GPUs, float16 (gradients scaled) on older ones"
         )),
@@ -166,18 +167,49 @@ def run_training(
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
         report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
-        progress = train_task(
-            _stoppable(task), settings, torch.Generator().manual_seed(given.seed), checkpoint=unfinished.checkpoint,
-            report=report, ema=ema, plateau=plateau,
-        )  # fmt: skip
+        with _said(unfinished):
+            progress = train_task(
+                _stoppable(task), settings, torch.Generator().manual_seed(given.seed),
+                checkpoint=unfinished.checkpoint, report=report, ema=ema, plateau=plateau,
+            )  # fmt: skip
         path = next_file(target, prefix)
-        with _averaged(ema):
+        with _averaged(ema), _written(path, unfinished):
             save(path)
     logging.info(f"{prefix}: saved {path}")
     record = Record(path, progress.losses, report.samples())
-    record.keep(prefix, description)
+    try:
+        record.keep(prefix, description)
+    except (OSError, SafetensorError) as error:  # the file is there, and that is what counts
+        logging.warning(f"{prefix}: what is known of this training could not be kept ({error})")
     unfinished.remove()
     return _trained(record, settings.steps)
+
+
+@contextlib.contextmanager
+def _said(unfinished: Unfinished) -> Iterator[None]:
+    """What stops a training, with what is left of it."""
+    try:
+        yield
+    except FloatingPointError as error:
+        place = unfinished.checkpoint
+        left = f"the last good state is kept in {place}" if place.exists() else "nothing had been saved before"
+        raise FloatingPointError(f"{error}; {left} (resume off begins anew)") from error
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(
+            f"{error}\nThe training is kept in {unfinished.checkpoint}. Less memory is needed by a smaller batch with "
+            f"more accumulate, by recompute, and in a lower precision"
+        ) from error
+
+
+@contextlib.contextmanager
+def _written(path: Path, unfinished: Unfinished) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"{path} could not be written ({error}). The finished training is kept in {unfinished.checkpoint}: make "
+            f"room and queue again with resume on, and only the file is written"
+        ) from error
 
 
 def _trained(record: Record, steps: int) -> Trained:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.plots.loss_curve import loss_curve
-from ...core.training.loop import Progress
+from ...core.training.settings import Progress
 
 SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
 DRAWING = 0.02  # of the time, at most, goes into pictures of the curve
