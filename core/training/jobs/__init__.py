@@ -4,7 +4,10 @@ from .animation import AnimationJob, MotionAdapterJob
 from .densifier import DensifierJob
 from .digits import BridgeJob, NeuralPriorJob
 from .exemplar import ExemplarDiffusionJob, FirstStageJob, SecondStageJob
+from .exemplar_latents import LatentFirstStage, LatentSecondStage
+from .gp_noise import GpNoise
 from .join import JoinJob
+from .latents import LatentBridge, LatentPrior
 from .restoration import RestorationJob
 from .style_encoder import StyleEncoderJob
 
@@ -13,6 +16,11 @@ JOBS: dict[str, type] = {
     "neural_prior": NeuralPriorJob,
     "restoration": RestorationJob,
     "join": JoinJob,
+    "latent_bridge": LatentBridge,
+    "latent_prior": LatentPrior,
+    "gp_noise": GpNoise,
+    "latent_exemplar_stage_1": LatentFirstStage,
+    "latent_exemplar_stage_2": LatentSecondStage,
     "animation": AnimationJob,
     "motion_adapter": MotionAdapterJob,
     "densifier": DensifierJob,
