@@ -42,6 +42,7 @@ class _Recomputed:
         with torch.autograd.graph.saved_tensors_hooks(pack, self._unpack):
             result = self.run()
         self.edited = [x._version != version for x, version in saved]
+        saved.clear()  # autograd keeps `pack` as long as the graph
         return result
 
     def _unpack(self, number: int) -> Tensor:

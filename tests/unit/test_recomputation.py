@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -75,6 +76,21 @@ def test_activations_are_gone_between_the_runs():
     assert made[0]() is None
     torch.testing.assert_close(torch.autograd.grad(result.sum(), x)[0], X.sin().exp().cos() * X.sin().exp() * X.cos())
     assert len(made) == 2
+
+
+def test_their_memory_is_free_between_the_runs():
+    """Not the tensors alone: a tensor on an array's memory keeps the array alive, and so does whatever shares it."""
+    x, made = X.clone().requires_grad_(True), []
+
+    def run():
+        array = numpy.full(3, 2.0)
+        made.append(weakref.ref(array))
+        return (x * torch.from_numpy(array)).sin()
+
+    result = recomputed(run)
+    gc.collect()
+    assert made[0]() is None
+    torch.testing.assert_close(torch.autograd.grad(result.sum(), x)[0], 2 * (2 * X).cos())
 
 
 def test_only_what_was_edited_is_copied(monkeypatch):
