@@ -4,8 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from aqueduct.core.training.restoration import pyramid
-from aqueduct.scripts._media import photo_path, picture_paths, read_clip, read_picture
+from ..core.training.restoration import pyramid
+from ._media import photo_path, picture_paths, read_clip, read_picture
 
 SMALLEST, SHORTEST = 64, (80, 128, 192, 256)  # of the shorter side, pixels: the least, and what pictures are reduced to
 # Of other templates, yet of a subject that is in training (found by eye).
