@@ -30,13 +30,17 @@ def extension():
         prior,
         restoration,
         track_editor,
+        training_adapter,
+        training_data,
+        training_prior,
         warped_diffusion,
     )
 
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_adapter, chain, motion_preview, metrics)
     models = (bridge, prior, model, restoration, conditioning, exemplar)
-    modules = (*models, image, *motion, noise, guidance, warped_diffusion)
+    training = (training_data, training_prior, training_adapter)
+    modules = (*models, image, *motion, noise, guidance, warped_diffusion, *training)
 
     class AqueductExtension(ComfyExtension):
         async def get_node_list(self):
