@@ -89,7 +89,7 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
             objective = AdapterObjective(mask, consistency, carried)
             task = adapter_task(adapted, clips, objective, given.batch, given.seed, config)
             trained = run_training(
-                task, given, folder="aqueduct", of=identity(clips) | {"backbone": digest(backbone)},
+                task, given, folder="aqueduct", alone=True, of=identity(clips) | {"backbone": digest(backbone)},
                 save=lambda path: checkpoints.save(dict(task.parts), path, config),
                 sample=_sampler(adapted, clips, device),
             )  # fmt: skip

@@ -137,7 +137,7 @@ class AqueductTrainExemplar(io.ComfyNode):
             task = translator.task(sample, space.shape(given.batch, resolution), others, config)
             data = {"pictures": pixels_of(folder), "controls": pixels_of(controls), "pairs": pairs}
             trained = run_training(
-                task, given, folder="aqueduct", of=data | {"images": content(images)},
+                task, given, folder="aqueduct", alone=True, of=data | {"images": content(images)},
                 save=lambda path: checkpoints.save(dict(task.parts), path, config),
                 sample=_sampler(translator, sample, space, given.seed, device), plateau=Plateau() if plateau else None,
             )  # fmt: skip

@@ -71,7 +71,7 @@ class AqueductTrainNeuralPrior(io.ComfyNode):
             network.to(device)
             task = prior_task(network, clips, given.batch, given.seed, config, enter(latent))
             trained = run_training(
-                task, given, folder="aqueduct", of=identity(clips),
+                task, given, folder="aqueduct", alone=True, of=identity(clips),
                 save=lambda path: checkpoints.save(dict(task.parts), path, config),
                 sample=_sampler(network, clips, latent, vae),
             )  # fmt: skip

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from ...core.plots.loss_curve import loss_curve
 from ...core.training.ema import Ema
 from ...core.training.loop import train_task
+from ...core.training.memory import check as check_memory
+from ...core.training.memory import estimate
 from ...core.training.plateau import Plateau
 from ...core.training.settings import PRECISIONS, LoopSettings
 from ...core.training.task import Task
@@ -145,12 +147,13 @@ def trainable(seed: int) -> Iterator[torch.device]:
 def run_training(
     task: Task, given: Common, *, save: Callable[[Path], None], folder: str,
     sample: Callable[[], Tensor] | None = None, sample_every: int | None = None, of: dict | None = None,
-    plateau: Plateau | None = None,
+    plateau: Plateau | None = None, alone: bool = False,
 ) -> Trained:  # fmt: skip
     """Train, or find what came of it before; ``save(path)`` writes the file into a folder of ComfyUI's ``folder``.
 
     ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
     ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights: the data.
+    ``alone``: no MODEL takes part, so that those in memory make way.
 
     Raises ValueError before the first step for a folder that cannot be written to, too little memory, and a checkpoint
     of another training, and what `train_task` raises; the checkpoint stays then.
@@ -164,6 +167,7 @@ def run_training(
     target, unfinished = target_folder(folder), Unfinished.of(prefix)
     with torch.inference_mode(False), torch.enable_grad():
         going_on = unfinished.claim(description, given.resume)
+        _make_room(task, settings, given, alone)
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
         report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
@@ -210,6 +214,14 @@ def _written(path: Path, unfinished: Unfinished) -> Iterator[None]:
             f"{path} could not be written ({error}). The finished training is kept in {unfinished.checkpoint}: make "
             f"room and queue again with resume on, and only the file is written"
         ) from error
+
+
+def _make_room(task: Task, settings: LoopSettings, given: Common, alone: bool) -> None:
+    """ValueError, with a table, for a training that does not fit into the memory of its device."""
+    device, memory = mm.get_torch_device(), estimate(task, settings, given.batch, average=bool(given.ema))
+    if alone:
+        mm.free_memory(memory.more, device)
+    check_memory(memory, int(mm.get_free_memory(device)))
 
 
 def _trained(record: Record, steps: int) -> Trained:
