@@ -6,8 +6,8 @@
     python3 benchmarks/saf.py --quick            # tiny networks, two iterations, to see that it runs; writes nothing
 
 The host is `class_diffusion_digits` of `train_small.py`, taken from `--runs` or trained there; bridges are written
-there too, at several iterations each. Writes `results/saf.json` after every one of them, and `saf.md`, `saf.png` from
-what there is whenever a training has ended.
+there too, at several iterations each (1 GB in all). Writes `results/saf.json` after every one of them that is measured,
+and `saf.md`, `saf.png` from what there is whenever a training has ended.
 """
 
 import argparse
