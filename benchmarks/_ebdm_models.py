@@ -11,7 +11,7 @@ from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.bridges.diffusion import CosineDiffusion, sample_diffusion
 from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remember
 from aqueduct.core.networks.video_bridge import VideoBridge
-from aqueduct.scripts._train_ebdm import pooled_token
+from aqueduct.core.training.jobs.exemplar_data import pooled_token
 
 STEPS, SOLVER = 20, "bbdm"
 PAPER_STEPS = 50  # of its Table 6

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from _emg_models import BACKBONE, DENSIFIER, FRAMES, SHIPPED, SIZE, Models, animate
+from _emg_models import BACKBONE, DENSIFIER, FRAMES, SHIPPED, SIZE, Models, animate, held_out_pictures
 from _emg_quality import joined
 from _emg_store import Store
 from torch import Tensor
@@ -16,7 +16,6 @@ from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.motion.sampling import pixel_grid, sample
 from aqueduct.core.motion.tracks import Tracks
 from aqueduct.core.training.motion_clips import PhotoWorlds
-from aqueduct.scripts._train_emg import small_pictures
 
 SCENES, SEED = 50, 9102
 SHORTEST, LONGEST = 6.0, 20.0  # pixels a track covers
@@ -41,7 +40,7 @@ class Drawn:
 
 def drawn_scenes(count: int, seed: int = SEED) -> list[Drawn]:
     generator = torch.Generator().manual_seed(seed)
-    worlds = PhotoWorlds(small_pictures(held_out=True), SIZE, SIZE, FRAMES)
+    worlds = PhotoWorlds(held_out_pictures(), SIZE, SIZE, FRAMES)
     found = []
     while len(found) < count:
         world = worlds.draw(generator)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate
+from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate, held_out_pictures
 from _emg_quality import exact_pairs, lagrangian
 from _emg_store import Store
 from _model_files import EYES
@@ -23,7 +23,6 @@ from aqueduct.core.motion.sampling import pixel_grid
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.core.training.worlds import LayeredWorld
 from aqueduct.scripts._media import read_clip
-from aqueduct.scripts._train_emg import small_pictures
 
 LENGTH, OVERLAP, LATE = 100, 4, 50
 WORLDS, SEED = 8, 9201
@@ -141,7 +140,7 @@ WAYS: dict[str, tuple[tuple[str, ...], Way]] = {
 def long_scenes(quick: bool) -> dict[str, list[LongScene]]:
     frames, count = (20, 1) if quick else (LENGTH, WORLDS)
     generator = torch.Generator().manual_seed(SEED)
-    source = PhotoWorlds(small_pictures(held_out=True), SIZE, SIZE, frames, **SLOW)
+    source = PhotoWorlds(held_out_pictures(), SIZE, SIZE, frames, **SLOW)
     scenes = {"worlds": [long_world(source.draw(generator)) for _ in range(count)]}
     return scenes | ({} if quick else {name: [long_video(name, frames)] for name in VIDEOS})
 
@@ -196,6 +195,6 @@ def long_clips(models: Models, kind: str, ways=SHOWN, frames: int = LENGTH) -> d
         scene = long_video(kind, frames)
     else:
         generator = torch.Generator().manual_seed(SEED)
-        source = PhotoWorlds(small_pictures(held_out=True), SIZE, SIZE, frames, **SLOW)
+        source = PhotoWorlds(held_out_pictures(), SIZE, SIZE, frames, **SLOW)
         scene = long_world([source.draw(generator) for _ in range(int(kind) + 1)][-1])
     return {"truth": scene.truth} | {name: WAYS[name][1](models, scene, SEED) for name in ways}

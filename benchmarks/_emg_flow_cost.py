@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from _emg_models import BACKBONE, FRAMES, SIZE, Models, controlled
+from _emg_models import BACKBONE, FRAMES, SIZE, SIZES, Models, autocast, controlled
 from _emg_quality import Scenes
 from _emg_store import Store
 
 from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.networks.video_unet import VideoMotionAdapter, start_from
 from aqueduct.core.training.geometric import batched_motion, sequential_motion
-from aqueduct.scripts._train_emg import SIZES, autocast
 
 LENGTHS, SIDES = (8, 16, 24, 32, 48), (64, 256)
 ROUNDS = 7

@@ -14,11 +14,14 @@ from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.motion.carry import Carry
 from aqueduct.core.motion.densify.learned import learned
 from aqueduct.core.networks.video_unet import VideoMotionAdapter, start_from
-from aqueduct.scripts._train_emg import SIZES, autocast, video_bridge
+from aqueduct.core.training.jobs.animation import Network, video_bridge
+from aqueduct.core.training.jobs.animation_worlds import small
+from aqueduct.scripts._training_pictures import training_pictures
 
 STEPS, SOLVER, SPACING = 12, "sde", "uniform"
 FRAMES, SIZE = 16, 64
 BATCH = 8
+SIZES = Network().arguments()
 BACKBONE, SHIPPED = "emg_backbone", "emg_adapter_on"
 DENSIFIER = "densifier"
 # What ships is one file of several parts, which stands for the files of their trainings.
@@ -96,6 +99,21 @@ def _animate(models: Models, backbone, adapter, first, way, seeds, prior) -> Ten
     denoiser = video.denoiser(network, z_T, picture, None)
     clip = sample_bridge(denoiser, z_T, moments, video.bridge, SOLVER, noise_sampler=noise)
     return (clip / 2 + 0.5).clamp(0, 1).transpose(1, 2)
+
+
+def autocast(network):
+    """``network`` in bfloat16 where that is safe, its answer in float32, as in training."""
+
+    def run(*arguments):
+        with torch.autocast("cpu", torch.bfloat16):
+            return network(*arguments).float()
+
+    return run
+
+
+def held_out_pictures() -> list[Tensor]:
+    """Of the sizes that worlds are cut from, without sisters in training."""
+    return small(training_pictures(held_out=True, unrelated=True))
 
 
 def controlled(backbone, adapter, first: Tensor, way: Carry):

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 import torch
-from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate
+from _emg_models import BACKBONE, FRAMES, SHIPPED, SIZE, Models, animate, held_out_pictures
 from _emg_store import Store
 from _model_files import EYES
 from torch import Tensor
@@ -19,7 +19,6 @@ from aqueduct.core.motion.estimators import DisEstimator
 from aqueduct.core.motion.field import MotionField
 from aqueduct.core.training.motion_clips import PhotoWorlds
 from aqueduct.core.training.worlds import LayeredWorld
-from aqueduct.scripts._train_emg import small_pictures
 
 CLIPS, SUBSET = 64, 32
 SEED, OTHER_SEED = 9001, 9002  # of the worlds measured on, and of those that tell how far two sets of truths are apart
@@ -40,7 +39,7 @@ class Scenes:
 
     def __init__(self, count: int, seed: int = SEED, frames: int = FRAMES):
         generator = torch.Generator().manual_seed(seed)
-        source = PhotoWorlds(small_pictures(held_out=True), SIZE, SIZE, frames)
+        source = PhotoWorlds(held_out_pictures(), SIZE, SIZE, frames)
         self.seed, self.worlds = seed, [source.draw(generator) for _ in range(count)]
         self.truth = torch.stack([world.clip().clamp(0, 1) for world in self.worlds])
 
