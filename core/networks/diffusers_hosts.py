@@ -34,7 +34,8 @@ class DiffusersHost(nn.Module):
                 self.network = library(**sizes)
         except TypeError as error:
             raise ValueError(f"{self.kind} of the diffusers library: {error}") from error
-        self.to(dtype)
+        if dtype is not None:
+            self.to(dtype)
 
     @property
     def in_channels(self) -> int:
