@@ -31,6 +31,7 @@ def extension():
         restoration,
         track_editor,
         training_adapter,
+        training_bridge,
         training_data,
         training_exemplar,
         training_prior,
@@ -40,7 +41,7 @@ def extension():
     sources = (motion_flow, track_editor, motion_tracks, motion_camera, motion_files)
     motion = (*sources, motion_algebra, motion_use, motion_adapter, chain, motion_preview, metrics)
     models = (bridge, prior, model, restoration, conditioning, exemplar)
-    training = (training_data, training_prior, training_adapter, training_exemplar)
+    training = (training_data, training_bridge, training_prior, training_adapter, training_exemplar)
     modules = (*models, image, *motion, noise, guidance, warped_diffusion, *training)
 
     class AqueductExtension(ComfyExtension):

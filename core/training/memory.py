@@ -48,8 +48,11 @@ class Memory:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def estimate(task: Task, settings: LoopSettings, batch: int, average: bool = False) -> Memory:
-    """Of a step on ``batch`` rows at once, in this process; ``average``: whether there is an `Ema`.
+def estimate(
+    task: Task, settings: LoopSettings, batch: int, average: bool = False, beside: Iterable[Tensor] = ()
+) -> Memory:
+    """Of a step on ``batch`` rows at once, in this process; ``average``: whether there is an `Ema`. ``beside``: what
+    the loss uses and the task does not hold, as a frozen network's weights; it is in memory and not counted.
 
     Runs the loss on one row, and on a second one if ``batch`` has more, in the settings' precision; with
     ``recompute`` what is kept of a block is its input, and one block at a time is computed again. Draws from a
@@ -61,7 +64,7 @@ def estimate(task: Task, settings: LoopSettings, batch: int, average: bool = Fal
     drawn = task.draw(torch.Generator().manual_seed(0), 0)
     if not 1 <= batch <= count_rows(drawn):
         raise ValueError(f"a batch of this task has {count_rows(drawn)} rows; {batch} of them cannot be one")
-    kept = [_kept(task, settings, rows(drawn, slice(n)), weights) for n in range(1, min(batch, 2) + 1)]
+    kept = [_kept(task, settings, rows(drawn, slice(n)), [*weights, *beside]) for n in range(1, min(batch, 2) + 1)]
     return Memory(
         weights=sum({x.untyped_storage().data_ptr(): x.nbytes for x in weights}.values()),
         gradients=gradients,
@@ -80,7 +83,7 @@ def check(memory: Memory, free: int) -> None:
             f"{memory.table()}\n"
             f"Smaller activations: a smaller batch, with accumulate raised to match; recompute = true; precision = "
             f"bfloat16; smaller or shorter clips. Fewer gradients and moments: train fewer weights (a LoRA of lower "
-            f"rank), or share them out over several devices (accelerate launch --use_fsdp)"
+            f"rank), or share them out over several devices (accelerate launch --use_fsdp --fsdp_version 2)"
         )
 
 

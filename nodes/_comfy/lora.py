@@ -19,6 +19,7 @@ import comfy.lora
 import comfy.sd
 import comfy.supported_models as families
 import comfy.utils
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -91,6 +92,17 @@ def write_lora(path: Path, tensors: dict[str, Tensor], description: dict) -> Non
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def read_lora(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    """What a file says of itself, nothing if it is not of this pack, and its tensors. Raises ValueError for no such
+    file."""
+    try:
+        with safe_open(path, "pt") as file:
+            told = (file.metadata() or {}).get(METADATA_KEY)
+            return json.loads(told) if told else {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{Path(path).name} is no safetensors file ({error})") from error
 
 
 def with_lora(patcher, tensors: dict[str, Tensor], strength: float, name: str, host: str):

@@ -147,13 +147,13 @@ def trainable(seed: int) -> Iterator[torch.device]:
 def run_training(
     task: Task, given: Common, *, save: Callable[[Path], None], folder: str,
     sample: Callable[[], Tensor] | None = None, sample_every: int | None = None, of: dict | None = None,
-    plateau: Plateau | None = None, alone: bool = False,
+    plateau: Plateau | None = None, alone: bool = False, beside: nn.Module | None = None,
 ) -> Trained:  # fmt: skip
     """Train, or find what came of it before; ``save(path)`` writes the file into a folder of ComfyUI's ``folder``.
 
     ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
     ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights: the data.
-    ``alone``: no MODEL takes part, so that those in memory make way.
+    ``alone``: no MODEL takes part, so that those in memory make way. ``beside``: a network that does, in memory.
 
     Raises ValueError before the first step for a folder that cannot be written to, too little memory, and a checkpoint
     of another training, and what `train_task` raises; the checkpoint stays then.
@@ -167,7 +167,7 @@ def run_training(
     target, unfinished = target_folder(folder), Unfinished.of(prefix)
     with torch.inference_mode(False), torch.enable_grad():
         going_on = unfinished.claim(description, given.resume)
-        _make_room(task, settings, given, alone)
+        _make_room(task, settings, given, alone, beside)
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
         report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
@@ -216,9 +216,10 @@ def _written(path: Path, unfinished: Unfinished) -> Iterator[None]:
         ) from error
 
 
-def _make_room(task: Task, settings: LoopSettings, given: Common, alone: bool) -> None:
+def _make_room(task: Task, settings: LoopSettings, given: Common, alone: bool, beside: nn.Module | None) -> None:
     """ValueError, with a table, for a training that does not fit into the memory of its device."""
-    device, memory = mm.get_torch_device(), estimate(task, settings, given.batch, average=bool(given.ema))
+    device, held = mm.get_torch_device(), () if beside is None else tuple(beside.parameters())
+    memory = estimate(task, settings, given.batch, average=bool(given.ema), beside=held)
     if alone:
         mm.free_memory(memory.more, device)
     check_memory(memory, int(mm.get_free_memory(device)))
