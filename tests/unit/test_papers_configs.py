@@ -238,3 +238,26 @@ def test_ebdm_in_two_stages(files):
     before, after, task = trained(recipe, files)
     assert after < before and set(task.parts) == {"model", "exemplar"}
     check_file(recipe, task, files)
+
+
+def test_a_lora_beside_cogvideox_has_the_librarys_names(files):
+    """The host stays as it was; the file holds what diffusers reads, and the prior's channels beside."""
+    pytest.importorskip("diffusers")
+    recipe = tiny("framebridge_webvid_cogvideox", "lora.rank=2", "start.released=lora-start")
+    released(CogVideo, {**recipe.job.network.arguments, "in_channels": 16}, files.folder / "lora-start")
+    before, after, task = trained(recipe, files)
+    assert after < before
+    keys = set(task.parts["transformer"].state_dict())
+    layers = ["attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2"]
+    assert keys == {
+        f"transformer_blocks.{n}.{layer}.lora_{side}.weight" for n in range(2) for layer in layers for side in "AB"
+    }
+    assert set(task.parts["entry"].state_dict()) == {"network.patch_embed.proj.weight"}
+    up = task.parts["transformer"].get_parameter("transformer_blocks.1.attn1.to_v.lora_B.weight")
+    assert up.shape == (32, 2) and bool(up.any())
+
+
+def test_a_lora_beside_what_is_no_host(files):
+    with pytest.raises(ValueError, match="LatteVideo is trained whole"):
+        recipe = tiny("framebridge_ucf101", "lora.rank=2")
+        recipe.job.make(recipe, files)

@@ -19,6 +19,7 @@ from ..config import Files, Recipe
 from ..objectives import z0_loss
 from ..restoration import random_holes
 from ..task import Batch, Task
+from .low_rank import LowRank, moved
 from .prepared import Clips, Latent, Network, Start, ask, check_has, condition_names, described, without
 
 Shown = Callable[[Tensor, Tensor], Tensor]  # pictures [n, 3, h, w] in -1..1 and seeds [n] -> what is left of them
@@ -85,7 +86,8 @@ class GpNoise:
     """The host's own loss with a Gaussian process for its noise; without ``noise``, white: the paper's comparison.
 
     Beside ``x``, on channels, comes the latent of what is left of the picture: of ``damage``, or the prepared tensor
-    ``observed`` of each clip. ``levels``: the host's schedule; ``output``: what it answers.
+    ``observed`` of each clip. ``lora``: in place of the whole network. ``levels``: the host's schedule; ``output``:
+    what it answers.
     """
 
     data: Clips
@@ -94,6 +96,7 @@ class GpNoise:
     start: Start = field(default_factory=Start)
     noise: Field | None = None
     damage: Damage | None = None
+    lora: LowRank | None = None
     levels: str = "stable_diffusion"
     output: str = "eps"
 
@@ -104,8 +107,8 @@ class GpNoise:
 
     def make(self, recipe: Recipe, files: Files) -> Task:
         network = self.network.fresh(recipe.seed)
-        self.start.into(network, files)
-        network.train().to(files.device)
+        widened = self.start.into(network, files)
+        what = moved(network.train().to(files.device), self.network, self.lora, widened, recipe.seed)
         clips, names, angles = self.data.open(files, self.latent), condition_names(network), LEVELS[self.levels]()
         observed = self.observed(clips, files)
         check_has(clips, (*names, *(() if self.damage else ("observed",))))
@@ -131,10 +134,12 @@ class GpNoise:
             signal, level = scalars_like(z_0, angle.cos(), angle.sin())
             entering = torch.cat([signal * z_0 + level * eps, observed(drawn).to(z_0)], dim=1)
             told = without(read, drawn["dropped"], nothing, 0)
-            answer = ask(network, entering, drawn["time"].to(z_0.device), told)
+            with what.added():
+                answer = ask(network, entering, drawn["time"].to(z_0.device), told)
             return z0_loss(answer, OUTPUTS[target](z_0, eps, signal, level), torch.ones(len(z_0)))
 
-        return Task({"model": network}, list(network.parameters()), draw, loss, self.describe(recipe))
+        config = {**self.describe(recipe), "parts": what.described}
+        return Task(what.parts, what.parameters, draw, loss, config)
 
     def observed(self, clips: LatentDataset, files: Files) -> Callable[[Batch], Tensor]:
         """What is left of the pictures of a batch, as latents ``[n, c, h, w]`` that the network can have."""
@@ -154,4 +159,4 @@ class GpNoise:
         common = described(recipe, self.data, self.latent, channels, f"mean squared error of {self.output}")
         own = {"levels": self.levels, "output": self.output, "noise": vars(self.noise) if self.noise else "white"}
         damage = {"kind": self.damage.kind, "factor": self.damage.factor} if self.damage else "observed"
-        return {**common, "parts": {"model": self.network.part}, "host": own, "damage": damage}
+        return {**common, "host": own, "damage": damage}

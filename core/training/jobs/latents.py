@@ -17,6 +17,7 @@ from ..config import Files, Recipe
 from ..objectives import Weight, draw_bridge, z0_loss
 from ..task import Batch, Task
 from .digits import Process
+from .low_rank import LowRank, moved
 from .prepared import (
     Clips,
     Latent,
@@ -37,7 +38,8 @@ BRIDGE_LOSS = "mean squared error of the network's own output (FrameBridge eq. 6
 class LatentBridge:
     """FrameBridge, algorithm 1: from the repeated first frame or a neural prior's clip to the clip.
 
-    With a start and a precondition ``aligned_...`` it is SAF, with another one fine-tuning without. ``times``: drawn
+    With a start and a precondition ``aligned_...`` it is SAF, with another one fine-tuning without. ``lora``: in place
+    of the whole network. ``times``: drawn
     among ``i / (times + 1)``, i from 1 to ``times``, as FrameBridge's released models have them.
     """
 
@@ -46,12 +48,17 @@ class LatentBridge:
     bridge: Process = field(default_factory=Process)
     latent: Latent = field(default_factory=Latent)
     start: Start = field(default_factory=Start)
+    lora: LowRank | None = None
     times: int = 1000
 
     def make(self, recipe: Recipe, files: Files) -> Task:
         clips = self.data.open(files, self.latent)
         config = self.describe(recipe, class_names(clips))
-        network, prior = self.networks(recipe, files, config)
+        network = self.network.fresh(recipe.seed)
+        widened = self.start.into(network, files)
+        what = moved(network.train().to(files.device), self.network, self.lora, widened, recipe.seed)
+        prior, priors = self.prior(files)
+        config["parts"] = what.described | priors
         self.check(network, clips)
         order, names = clips.order(self.data.batch, recipe.data_seed), condition_names(network)
         coarse = condition_names(prior.network) if prior is not None else ()
@@ -77,21 +84,18 @@ class LatentBridge:
             told = {name: read[name] for name in names}
             told = without(told, drawn["dropped"], nothing, self.network.arguments.get("classes", 0))
             denoiser = video.denoiser(lambda x, at, told: ask(network, x, at, told), z_T, first, told)
-            return z0_loss(denoiser(z_t, t), z_0, weight(process, t))
+            with what.added():
+                return z0_loss(denoiser(z_t, t), z_0, weight(process, t))
 
-        parts = {"model": network} | ({} if prior is None else {"prior": prior})
-        return Task(parts, [p for p in network.parameters() if p.requires_grad], draw, loss, config)
+        parts = what.parts | ({} if prior is None else {"prior": prior})
+        return Task(parts, [p for p in what.parameters if p.requires_grad], draw, loss, config)
 
-    def networks(self, recipe: Recipe, files: Files, config: dict) -> tuple[nn.Module, nn.Module | None]:
-        """The bridge as it begins, and the prior; ``config`` is told of the prior."""
-        network = self.network.fresh(recipe.seed)
-        self.start.into(network, files)
-        prior = None
-        if self.start.prior is not None:
-            prior, its = checkpoints.load(files.model(self.start.prior), part="prior", device=files.device)
-            config["parts"]["prior"] = its["parts"]["prior"]
-            prior.float()
-        return network.train().to(files.device), prior
+    def prior(self, files: Files) -> tuple[nn.Module | None, dict]:
+        """The neural prior, and what the file says of it."""
+        if self.start.prior is None:
+            return None, {}
+        prior, its = checkpoints.load(files.model(self.start.prior), part="prior", device=files.device)
+        return prior.float(), {"prior": its["parts"]["prior"]}
 
     def check(self, network: nn.Module, clips) -> None:
         """ValueError for clips that the network cannot have."""
@@ -107,10 +111,10 @@ class LatentBridge:
             check_one_size(clips, (made, frames - layout.prepend_first_frame, height, width), "this network")
 
     def describe(self, recipe: Recipe, classes: Sequence[str]) -> dict:
-        """The configuration that goes into the file's metadata."""
+        """The configuration that goes into the file's metadata, but for the parts."""
         channels = self.network.arguments["out_channels"]
         common = described(recipe, self.data, self.latent, channels, BRIDGE_LOSS, classes)
-        return {**common, "parts": {"model": self.network.part}, **self.bridge.config()}
+        return {**common, **self.bridge.config()}
 
 
 @dataclass(frozen=True)

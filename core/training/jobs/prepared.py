@@ -106,28 +106,32 @@ class Start:
         if self.model and self.released:
             raise ValueError(f"one start is enough, got model {self.model!r} and released {self.released!r}")
 
-    def into(self, network: nn.Module, files: Files) -> None:
+    def into(self, network: nn.Module, files: Files) -> list[str]:
+        """Names of the weights that got more input channels."""
         if self.model is not None:
-            start_wider(network, checkpoints.load(files.model(self.model))[0].state_dict())
-        if self.released is not None:
-            if not isinstance(network, DiffusersHost):
-                raise ValueError(f"{type(network).__name__} is no network of diffusers: start from a model's file")
-            start_wider(network, type(network).released(files.folder / self.released))
+            return start_wider(network, checkpoints.load(files.model(self.model))[0].state_dict())
+        if self.released is None:
+            return []
+        if not isinstance(network, DiffusersHost):
+            raise ValueError(f"{type(network).__name__} is no network of diffusers: start from a model's file")
+        return start_wider(network, type(network).released(files.folder / self.released))
 
 
-def start_wider(network: nn.Module, state: dict[str, Tensor]) -> None:
+def start_wider(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """A host's weights; input channels that it did not have start at zero, so that the network first ignores them.
 
-    Raises ValueError naming what does not fit otherwise.
+    Gives the names of the weights that have such. Raises ValueError naming what does not fit otherwise.
     """
-    own = network.state_dict()
+    own, widened = network.state_dict(), []
     for name in own.keys() & state.keys():
         (mine, *own_rest), (theirs, *rest) = (_inputs_first(tensors[name].shape) for tensors in (own, state))
         if name.endswith(".weight") and own_rest == rest and mine > theirs:
             wider = torch.zeros_like(own[name])
             wider[:, :theirs] = state[name]
             state = {**state, name: wider}
+            widened.append(name)
     checkpoints.load_strictly(network, state, "the start")
+    return widened
 
 
 def _inputs_first(shape: torch.Size) -> tuple[int, ...]:
