@@ -6,7 +6,6 @@ import torch
 from aqueduct.core.motion import MotionField, warp
 from aqueduct.core.motion.carry import carry
 from aqueduct.core.training.motion_clips import MotionClips, PhotoWorlds, estimated_clip, one_clip, world_clip
-from aqueduct.scripts._train_emg import EMG_RECIPES, ESTIMATED, REAL, WORLDS, describe
 
 
 def pictures(count=3):
@@ -93,11 +92,3 @@ def test_pixels_survive_storage():
     motion = MotionField(torch.zeros(2, 2, 4, 4), torch.zeros(2, 2, 4, 4))
     stored = one_clip(video, motion, carry(motion)).pictures()[0].transpose(0, 1)
     assert ((stored + 1) / 2 - video).abs().max() <= 0.5 / 255 + 1e-6
-
-
-def test_files_name_the_clips_they_were_trained_on():
-    """Only the exact pool has more worlds, and pieces of a film besides."""
-    for recipe in EMG_RECIPES.values():
-        told, exact = describe(recipe)["training"]["data"], recipe.pool == "exact"
-        assert told.startswith(f"{WORLDS if exact else ESTIMATED} worlds")
-        assert (f"{REAL} pieces" in told) == exact
