@@ -29,6 +29,7 @@ def models(comfy, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "models"
     folder.mkdir()
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "aqueduct", ([str(folder)], {".safetensors"}))
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "others"))
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
     return folder
 
@@ -201,7 +202,7 @@ def test_a_full_disk_at_the_end_costs_nothing_but_the_writing(models, data, monk
             train(data)
     with monkeypatch.context() as patch:
         patch.setattr("aqueduct.core.training.clip_tasks.z0_loss", lambda *_: pytest.fail("it is trained again"))
-        patch.setattr("aqueduct.nodes._comfy.training.check_memory", lambda *_: None)
+        patch.setattr("aqueduct.nodes._comfy.training._make_room", lambda *_: None)  # which asks for a loss, too
         _, file, _, _ = train(data)
     assert same_weights(whole, file)
 
@@ -211,8 +212,8 @@ def test_folders_that_cannot_be_written_to_are_named_before_the_first_step(model
 
     (tmp_path / "file").write_text("no folder")
     with monkeypatch.context() as patch:
-        listed = ([str(tmp_path / "file" / "models")], {".safetensors"})
-        patch.setitem(folder_paths.folder_names_and_paths, "aqueduct", listed)
+        patch.setitem(folder_paths.folder_names_and_paths, "aqueduct", ([], {".safetensors"}))
+        patch.setattr(folder_paths, "models_dir", str(tmp_path / "file" / "models"))
         with pytest.raises(ValueError, match=r"no folder of models/aqueduct can be written to:\n.*file/models"):
             train(data)
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "file"))
@@ -239,12 +240,14 @@ def test_clips_without_classes_make_a_prior_without(models, tmp_path):
     assert made["samples"].shape == (2 * FRAMES, 3, SIDE, SIDE)
 
 
-class TestMotionAdapter:
-    @pytest.fixture(scope="class")
-    def moving(self, tmp_path_factory) -> Clips:
-        size = (adapter_files.HEIGHT, adapter_files.WIDTH)
-        return Clips(write_clips(tmp_path_factory.mktemp("moving"), count=3, sizes=(size,)))
+@pytest.fixture(scope="module")
+def moving(tmp_path_factory) -> Clips:
+    """Of the size of `adapter_files`' backbone."""
+    size = (adapter_files.HEIGHT, adapter_files.WIDTH)
+    return Clips(write_clips(tmp_path_factory.mktemp("moving"), count=3, sizes=(size,)))
 
+
+class TestMotionAdapter:
     @pytest.fixture
     def model(self, models):
         adapter_files.write(models, "backbone.safetensors", "model", "VideoUNet", adapter_files.UNET, 1)
