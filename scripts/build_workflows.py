@@ -24,6 +24,7 @@ from aqueduct.scripts._restoration_workflows import (
     warped_diffusion_superres,
 )
 from aqueduct.scripts._server import ComfyServer
+from aqueduct.scripts._train_workflows_native import TRAININGS
 
 START = """## From one image to a video
 
@@ -168,7 +169,7 @@ def main() -> None:
     environment = prepare(tools=False)
     with step("Asking ComfyUI for its nodes"), ComfyServer(environment.python, environment.comfyui) as server:
         info = server.object_info()
-    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS + EXEMPLARS:
+    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS + EXEMPLARS + TRAININGS:
         path = Path(ROOT) / "workflows" / f"{build.__name__}.json"
         path.write_text(json.dumps(build(info).to_json(), indent=1) + "\n", encoding="utf-8")
         print(path)
