@@ -79,8 +79,9 @@ class Stopped(RuntimeError):
 def launched() -> Alone:
     """The processes this one was started with: by `accelerate launch` or `torchrun`, else none.
 
-    Of a launch with ``--use_fsdp`` (version 2) the weights, gradients and moments are shared out, for networks that are
-    too large for one device. Raises ImportError if several were started and Accelerate is missing.
+    In a launch with ``--use_fsdp --fsdp_version 2`` weights, gradients and moments are shared out, for networks that
+    are too large for one device. Raises ImportError if several were started and Accelerate is missing, and ValueError
+    for version 1.
     """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return ALONE

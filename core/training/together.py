@@ -20,11 +20,11 @@ from .task import Batch, Task, count_rows, rows
 
 def join() -> "Replicated":
     """Meet the other processes of the launch."""
-    accelerate = need("accelerate", "training on several processes")
-    unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if sharded and os.environ.get("FSDP_VERSION", "2") != "2":
-        raise ValueError(f"FSDP is of version 2 here, got FSDP_VERSION={os.environ['FSDP_VERSION']}: --fsdp_version 2")
+    if sharded and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("FSDP is of version 2 here, and the launch asks for the older one: add --fsdp_version 2")
+    accelerate = need("accelerate", "training in several processes")
+    unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     # The loop casts, and it averages: a launch that asks for mixed precision means the settings' `precision`.
     accelerator = accelerate.Accelerator(
         mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[unused]
@@ -107,7 +107,8 @@ class Sharded(Replicated):
     """Each process has a share of every weight, gradient and moment; those of a block meet where it runs (FSDP2).
 
     When the training is done the parts have their whole weights again on the main process, on the CPU; on the others
-    they are empty, since there may be no room for them. After an error they are in pieces. ``report`` cannot run them.
+    they are empty, since there may be no room for them. After an error they are in pieces. ``report`` cannot run them,
+    and the loss must come to the same weights in every process, whatever the rows.
     """
 
     replicated = False
