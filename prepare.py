@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         config = read(asked.config, asked.set)
-        sources = find(config.source)
+        sources = find(config.source, runs=max(config.clips.lengths) > 1)
         with config.runner() as runner:
             index = prepare(sources, config.settings, config.encoder, config.output, runner, _reporter())
     except (ValueError, OSError, ImportError) as error:

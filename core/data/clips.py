@@ -41,13 +41,15 @@ class Source:
         return Path(self.files[0]).suffix.lower() in VIDEOS
 
 
-def find(folder: Path) -> list[Source]:
+def find(folder: Path, runs: bool = True) -> list[Source]:
     """All there is in ``folder`` and its subfolders, by name; hidden files are left alone.
 
     Pictures of one folder whose names differ in a number that counts up by one are a run, the frames of one clip; a
-    gap ends it. A caption lies beside its file under the same name (``walk.mp4``, ``walk.txt``); that of a run beside
-    its first frame or, as ``walk.txt`` beside ``walk/0001.png``, beside its folder. If all lies in subfolders, the
-    first of them names the class, numbered in the order of the names.
+    gap ends it, and one with a caption of its own begins another. Without ``runs`` each is a clip of its own.
+
+    A caption lies beside its file under the same name (``walk.mp4``, ``walk.txt``); that of a run beside its first
+    frame or, as ``walk.txt`` beside ``walk/0001.png``, beside its folder. If all lies in subfolders, the first of them
+    names the class, numbered in the order of the names.
 
     Raises FileNotFoundError if there is no such folder, ValueError if it holds none of these.
     """
@@ -56,8 +58,9 @@ def find(folder: Path) -> list[Source]:
         raise FileNotFoundError(f"there is no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if _counts(path, folder))
     videos = [(path,) for path in files if path.suffix.lower() in VIDEOS]
-    runs = _runs(path for path in files if path.suffix.lower() in PICTURES)
-    sources = sorted((_source(folder, run) for run in [*videos, *runs]), key=lambda source: source.name)
+    pictures = [path for path in files if path.suffix.lower() in PICTURES]
+    grouped = _runs(pictures) if runs else [(path,) for path in pictures]
+    sources = sorted((_source(folder, run) for run in [*videos, *grouped]), key=lambda source: source.name)
     if not sources:
         endings = ", ".join(sorted(ending[1:] for ending in VIDEOS | PICTURES))
         raise ValueError(f"{folder} holds no videos and no pictures (looked for {endings}, in its subfolders too)")
@@ -81,7 +84,7 @@ def _runs(pictures: Iterable[Path]) -> list[tuple[Path, ...]]:
     runs: list[list[Path]] = []
     due = None  # what the next of the run would be called
     for *series, number, path in sorted((*_numbered(path), path) for path in pictures):
-        if number < 0 or [*series, number] != due:
+        if number < 0 or [*series, number] != due or path.with_suffix(".txt").is_file():
             runs.append([])
         runs[-1].append(path)
         due = [*series, number + 1]

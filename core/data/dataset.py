@@ -26,7 +26,7 @@ class LatentDataset:
     - ``first`` uint8 ``[3, H, W]``: the first frame
     - ``forward, backward`` float32 ``[F - 1, 2, y, x]`` of the clip's F frames, in pixels (x, y) of their own grid;
       ``mask`` bool ``[F - 1, 2, y, x]``: where the cycle test holds for the forward and for the backward flow
-    - ``context``: what was prepared of the caption
+    - ``context [tokens, width]``, ``pooled [width]`` float32: the caption through the text encoders
     - ``caption`` str, ``class`` int, ``path`` str (of the source, relative)
 
     and lacks what was not prepared or is not known. ``buckets``: shape of the latents -> the clips of that shape.

@@ -26,6 +26,7 @@ from .decoding import Reader
 from .encoders import Encoder
 from .shards import Clip, Index, ShardWriter, put, write_index, written
 from .survey import ClipSettings, Part, survey
+from .texts import TextEncoder, write_null
 
 A, B = TypeVar("A"), TypeVar("B")
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -67,12 +68,13 @@ class MotionSettings:
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """``dtype``: of latents and flow on the disk. ``shard_mb``: the most that a shard holds, MiB. ``threads``: of the
-    processor in each process, 0 as they are; another number may change the last bits of a VAE's latents."""
+    """``dtype``: of latents, flow and texts on the disk. ``shard_mb``: MiB, the most that a shard holds. ``threads``: of
+    the processor in each process, 0 as they are; another number may change the last bits of a VAE's latents."""
 
     clips: ClipSettings = ClipSettings()
     size: SizeSettings = SizeSettings()
     motion: MotionSettings | None = None
+    text: TextEncoder | None = None
     dtype: str = "float16"
     shard_mb: float = 256
     threads: int = 1
@@ -119,6 +121,8 @@ def prepare(
     for job, _ in zip(missing, runner(work, missing), strict=True):
         done += len(job.parts)
         report(done, len(parts))
+    if settings.text is not None:
+        list(runner(partial(write_null, text=settings.text, out=out, dtype=DTYPES[settings.dtype]), [""]))
     return write_index(out, said, len(jobs), left_out)
 
 
@@ -138,6 +142,8 @@ def described(settings: PrepareSettings, encode: Encoder) -> dict:
     said = asdict(settings)
     if settings.motion is not None:
         said["motion"]["weights"] = Path(settings.motion.weights).name
+    if settings.text is not None:
+        said["text"] = settings.text.describe()
     return json.loads(json.dumps(said)) | {"latents": encode.describe()}
 
 
@@ -182,6 +188,9 @@ def _add(writer: ShardWriter, reader: Reader, part: Part, settings: PrepareSetti
         writer.skip(part.source.name, f"frames {first} to {last}: {overflow}")
         return
     source = part.source
+    if settings.text is not None:
+        told = settings.text(source.caption or "")
+        tensors |= {name: value.to(DTYPES[settings.dtype]) for name, value in told.items()}
     writer.add(Clip(source.name, first, last, source.caption, source.label), tensors)
 
 
@@ -224,7 +233,8 @@ def _bytes(part: Part, settings: PrepareSettings, encode: Encoder) -> int:
     shape = encode.shape(frames, height, width)
     item = DTYPES[settings.dtype].itemsize
     flow = 0 if settings.motion is None else (frames - 1) * 2 * (2 * item + 1) * shape[-1] * shape[-2]
-    return math.prod(shape) * item + flow + 3 * height * width
+    text = sum(map(math.prod, settings.text.shapes().values())) * item if settings.text is not None else 0
+    return math.prod(shape) * item + flow + text + 3 * height * width
 
 
 def _digest(job: Job, said: dict) -> str:

@@ -96,7 +96,8 @@ def prepared(folder: str, images: Tensor | None, caption: str, vae, settings: Pr
         raise ValueError("there is nothing to train on: give a folder of videos or pictures, or wire images")
     progress = _Progress()
     encode = PixelEncoder(progress.clip) if vae is None else VaeEncoder(vae, progress.clip)
-    sources = find(folder_path(folder)) if folder.strip() else []
+    runs = max(settings.clips.lengths) > 1
+    sources = find(folder_path(folder), runs) if folder.strip() else []
     stamps = [[source.name, *_stamp(source), source.caption, source.label] for source in sources]
     digest = None if images is None else _digest_of(images)
     key = hashlib.sha256(json.dumps([described(settings, encode), stamps, digest, caption]).encode()).hexdigest()[:16]
@@ -105,7 +106,7 @@ def prepared(folder: str, images: Tensor | None, caption: str, vae, settings: Pr
     if before is not None:
         return before
     if images is not None:
-        sources = [*sources, *find(_frames_folder(images, digest))]
+        sources = [*sources, *find(_frames_folder(images, digest), runs)]
     captioned = [replace(one, caption=one.caption or caption or None) for one in sources]
     prepare(captioned, settings, encode, out, _interruptible, progress.shard)
     return LatentDataset.open(out)

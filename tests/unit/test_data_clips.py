@@ -221,6 +221,16 @@ def test_captions_lie_beside(tmp_path):
     assert captions == {"a.mp4": "two lines", "walk/f_001.png": "a walk", "cat.png": "a cat"}
 
 
+def test_numbered_pictures_with_captions_are_pictures(tmp_path):
+    write_frames(tmp_path, 4)
+    assert [len(source.files) for source in find(tmp_path)] == [4]
+    assert [len(source.files) for source in find(tmp_path, runs=False)] == [1] * 4
+    for n in (1, 3, 4):
+        (tmp_path / f"f_{n:03d}.txt").write_text(f"number {n}")
+    found = [(source.name, len(source.files), source.caption) for source in find(tmp_path)]
+    assert found == [("f_001.png", 2, "number 1"), ("f_003.png", 1, "number 3"), ("f_004.png", 1, "number 4")]
+
+
 def test_classes_are_the_first_subfolders(tmp_path):
     for name in ("Zoo", "apple", "Zoo/deeper"):
         write_video(tmp_path / name / "v.mp4", frames=2)
