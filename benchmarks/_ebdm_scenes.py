@@ -17,7 +17,7 @@ from aqueduct.core.training.texture_scenes import (
     random_families,
     random_layouts,
 )
-from aqueduct.scripts._train_restoration import training_pictures
+from aqueduct.scripts._training_pictures import training_pictures
 
 SIZE = 64
 SEED = 900_000  # trainings have seeds below a hundred

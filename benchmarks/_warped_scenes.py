@@ -13,7 +13,7 @@ from aqueduct.core.motion.estimators import DisEstimator, estimate_motion
 from aqueduct.core.restoration import Inpainting, Problem, SuperResolution
 from aqueduct.core.training.restoration import Crops, pyramid, random_holes
 from aqueduct.scripts._media import picture_paths, read_clip, read_picture
-from aqueduct.scripts._train_restoration import HELD_OUT_EVERY, training_pictures
+from aqueduct.scripts._training_pictures import HELD_OUT_EVERY, training_pictures
 
 SIZE, FRAMES = 64, 6
 FINE = 3  # pictures have so many pixels to one of the view, so that thirds of a pixel are exact too

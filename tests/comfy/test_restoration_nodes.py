@@ -7,8 +7,7 @@ import torch
 
 from aqueduct.core import checkpoints
 from aqueduct.core.networks import Restorer
-from aqueduct.core.restoration import make_problem
-from aqueduct.scripts._train_restoration import RESTORATION_RECIPES, arguments_of, describe
+from aqueduct.core.training.config import CONFIGS, read
 from aqueduct.tests.comfy import bridge_files
 from aqueduct.tests.comfy.graph import run, run_one, sample_stock
 from aqueduct.tests.comfy.restoration_files import (
@@ -85,11 +84,12 @@ def test_masks_are_fitted(folder):
 
 @pytest.mark.parametrize("name", ["superres_gp", "inpaint_white"])
 def test_what_the_recipes_write_is_what_the_node_reads(folder, name):
-    recipe = RESTORATION_RECIPES[name]
-    network = Restorer(**arguments_of(recipe)).initialise(torch.Generator().manual_seed(0))
-    checkpoints.save(network, folder / f"{name}.safetensors", describe(recipe))
+    recipe = read(CONFIGS / "small" / f"{name}.toml")
+    config, trained_on = recipe.job.describe(recipe), recipe.job.restoration
+    network = Restorer(**config["parts"]["model"]["arguments"]).initialise(torch.Generator().manual_seed(0))
+    checkpoints.save(network, folder / f"{name}.safetensors", config)
     model = load(name)
-    assert (model.model.noise, model.model.problem) == (recipe.noise, make_problem(recipe.problem))
+    assert (model.model.noise, model.model.problem) == (trained_on.noise, trained_on.problem())
     given, pictures, std = {}, images(2, 2, 2, 3), 0.2
     if name.startswith("inpaint"):
         given, pictures, std = {"mask": (images(1, 16, 16, seed=3) < 0.5).float()}, images(2, 16, 16, 3), 0.3
