@@ -41,7 +41,7 @@ def steps_figure(sweep: dict, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = ("ssim", "edge F1", "palette", "texture", "frechet")
+    panels = ("ssim", "edge F1", "colours", "texture", "frechet")
     by_solver: dict[str, dict[int, dict]] = {}
     for name, row in sweep.items():
         solver, steps = name.split(", ")

@@ -14,13 +14,15 @@ from torch import Tensor
 from aqueduct.core.controls import canny
 from aqueduct.core.metrics.diversity import diversity, spread
 from aqueduct.core.metrics.edges import edge_scores
-from aqueduct.core.metrics.palette import palette_distance
+from aqueduct.core.metrics.palette import colour_distance, palette_distance
 from aqueduct.core.metrics.perceptual import feature_distance
 from aqueduct.core.metrics.restoration import psnr, ssim
 from aqueduct.core.metrics.texture import texture_distance
 
 PICTURES, SWEPT = 48, 24
 LAYOUTS, FAMILIES, SEEDS = 4, 3, 4  # of the diversity
+# How far an answer's style is from an exemplar's, by name.
+STYLE = {"colours": colour_distance, "palette": palette_distance, "texture": texture_distance}
 CONTROL, EXEMPLAR = "the control itself", "the exemplar itself"
 COUNTS, SOLVERS = (1, 2, 5, 10, 20, 50), ("bbdm", "ode", "dbim-2")
 
@@ -42,7 +44,7 @@ class Judge:
             "precision": edges.precision, "recall": edges.recall, "edge F1": edges.f1,
         }  # fmt: skip
         found = {key: value.tolist() for key, value in scores.items()}
-        for name, distance in (("palette", palette_distance), ("texture", texture_distance)):
+        for name, distance in STYLE.items():
             found[name] = [distance(*pair) for pair in zip(pictures, self.own, strict=True)]
             found[f"{name}, other"] = [distance(*pair) for pair in zip(pictures, self.others, strict=True)]
         return found | {"frechet": bootstrapped(features_of(pictures, self.eyes), self.seen)}

@@ -57,11 +57,13 @@ def _bars(result: dict) -> list[str]:
                 f"{name}: edge F1 against the control at least {BAR_EDGES}", interval(ours["edge F1"], ".3f"),
                 _reached(reached), f"{statistics.fmean(beside['edge F1']):.3f}",
             ])  # fmt: skip
-        found = ratio(ours, "palette")
-        lines.append([
-            f"{name}: palette at least {BAR_PALETTE:g} times nearer to the exemplar than to another",
-            _with_interval(found, ".2f"), _reached(found[0] >= BAR_PALETTE), f"truth {ratio(truth, 'palette')[0]:.2f}",
-        ])  # fmt: skip
+        for measure, told in (("colours", "by pixels"), ("palette", "every colour once")):
+            found = ratio(ours, measure)
+            lines.append([
+                f"{name}: palette, {told}, at least {BAR_PALETTE:g} times nearer to the exemplar than to another",
+                _with_interval(found, ".2f"), _reached(found[0] >= BAR_PALETTE),
+                f"truth {ratio(truth, measure)[0]:.2f}",
+            ])  # fmt: skip
     titles = ["", "measured", "", "beside it"]
     about = (
         "*Beside it*: of the edges, what the exemplar gets, whose structure is another; lines are matched within a "
@@ -84,9 +86,11 @@ def _ablation(result: dict) -> list[str]:
         return []
     about = (
         "*SSIM*, *PSNR*: to the true picture. *Edge F1*: Canny edges of the answer against those of the control (of a "
-        "mask: the boundaries of its classes), within a pixel. *Palette*, *texture*: distance to the exemplar, and how "
-        "many times farther another question's exemplar is: `core/metrics/palette.py` (CIELAB; every colour counts "
-        "once), `texture.py` (0 to 1); both were settled on true pictures, before there was a model. *Frechet*: on "
+        "mask: the boundaries of its classes), within a pixel. *Colours*, *palette*, *texture*: distance to the exemplar "
+        "and how many times farther another question's exemplar is: `core/metrics/palette.py` (CIELAB; by pixels, and "
+        "with every colour counted once, however little there is of it), `texture.py` (0 to 1). *Palette* and "
+        "*texture* were settled on true pictures, before there was a model; *colours* was added when it had been seen "
+        "that in-between colours of blurred edges and grain, a few pixels each, decide *palette*. *Frechet*: on "
         "pooled features (96, more than there are pictures: compare rows, not papers) of this pack's super-resolution "
         "model: a Frechet distance, not FID; *other true pictures* is what different pictures alone make of it. "
         "*Truth* is the best that can be expected, *the exemplar itself* what style without structure gets, *the "
@@ -102,15 +106,16 @@ def _scores(rows: dict) -> list[str]:
     for name, row in rows.items():
         frechet = _with_interval([round(value, 3) + 0.0 for value in row["frechet"]], ".3g")
         if "ssim" not in row:
-            cells.append([name, *[""] * 7, frechet])
+            cells.append([name, *[""] * 9, frechet])
             continue
         cells.append([
             name, interval(row["ssim"], ".3f"), _psnr(row["psnr"]), interval(row["edge F1"], ".3f"),
+            interval(row["colours"], ".2f"), _times_farther(row, "colours"),
             interval(row["palette"], ".2f"), _times_farther(row, "palette"),
             interval(row["texture"], ".3f"), _times_farther(row, "texture"), frechet,
         ])  # fmt: skip
-    titles = ["", "SSIM, high", "PSNR dB, high", "edge F1, high", "palette, low", "other / own, high", "texture, low",
-              "other / own, high", "Frechet, low"]  # fmt: skip
+    titles = ["", "SSIM, high", "PSNR dB, high", "edge F1, high", "colours, low", "other / own, high",
+              "palette, low", "other / own, high", "texture, low", "other / own, high", "Frechet, low"]  # fmt: skip
     return table(titles, cells)
 
 
@@ -145,10 +150,10 @@ def _steps(result: dict) -> list[str]:
         return []
     rows = [
         [name, *(f"{statistics.fmean(row[key]):{form}}" for key, form in (
-            ("ssim", ".3f"), ("edge F1", ".3f"), ("palette", ".2f"), ("texture", ".3f")
+            ("ssim", ".3f"), ("edge F1", ".3f"), ("colours", ".2f"), ("palette", ".2f"), ("texture", ".3f")
         )), f"{row['frechet'][0]:.3g}"] for name, row in result[found].items()
     ]  # fmt: skip
-    titles = ["solver, steps", "SSIM", "edge F1", "palette", "texture", "Frechet"]
+    titles = ["solver, steps", "SSIM", "edge F1", "colours", "palette", "texture", "Frechet"]
     about = f"The shipped model, {found.removeprefix('steps, ')}; means."
     return [
         "## Steps and solvers",

@@ -1,7 +1,8 @@
 """How far apart the colours of two pictures are, whatever is painted in them and however large.
 
 Colours are compared in CIELAB, where a distance of 2.3 is just noticeable (Sharma 2003). A histogram would tell a
-picture of much sky from one of little; here a colour counts once, whether it covers a tenth of the picture or half.
+picture of much sky from one of little. In `palette_distance` a colour counts once, whether it covers a tenth of the
+picture or half, so that a few odd colours tell; in `colour_distance` it counts as often as there are pixels of it.
 """
 
 import torch
@@ -49,4 +50,15 @@ def palette_distance(first: Tensor, second: Tensor, cell: float = CELL, share: f
     places, as long as each has its `SHARE`; the difference itself for two pictures of one colour each.
     """
     apart = torch.cdist(palette(first, cell, share), palette(second, cell, share), compute_mode=EXACT)
+    return ((apart.amin(0).mean() + apart.amin(1).mean()) / 2).item()
+
+
+def colour_distance(first: Tensor, second: Tensor) -> float:
+    """Mean distance in CIELAB from a pixel of one picture to the nearest colour of the other, both ways (Chamfer).
+
+    Pictures ``[3, H, W]`` in 0..1, not necessarily of one size. Zero for the same colours in whatever amounts and
+    places; a share of odd pixels adds only that share.
+    """
+    a, b = (lab(picture).flatten(1).T for picture in (first, second))
+    apart = torch.cdist(a, b, compute_mode=EXACT)
     return ((apart.amin(0).mean() + apart.amin(1).mean()) / 2).item()

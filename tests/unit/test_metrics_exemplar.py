@@ -8,7 +8,7 @@ import torch
 
 from aqueduct.core.metrics.diversity import diversity, root_mean_square, spread
 from aqueduct.core.metrics.edges import edge_scores
-from aqueduct.core.metrics.palette import lab, palette, palette_distance
+from aqueduct.core.metrics.palette import colour_distance, lab, palette, palette_distance
 from aqueduct.core.metrics.texture import DIRECTIONS, WAVELENGTHS, texture_distance, texture_shares
 
 # --- edges ------------------------------------------------------------------------------------------------------------
@@ -109,6 +109,17 @@ def test_a_speck_is_no_colour_of_a_picture():
     speckled = plain.clone()
     speckled[:, 0, :3] = torch.tensor(GREEN)[:, None]
     assert palette_distance(plain, speckled) == pytest.approx(0, abs=1e-5)
+
+
+def test_colour_distance_counts_pixels():
+    red, blue = (patches(colour, widths=(60,)) for colour in (RED, BLUE))
+    apart = (lab(red) - lab(blue))[:, 0, 0].norm().item()
+    assert colour_distance(red, blue) == pytest.approx(apart, rel=1e-5)
+    # of `both` a twentieth is far from all of `red`, and nothing the other way round
+    both = patches(RED, BLUE, widths=(57, 3))
+    assert colour_distance(red, both) == pytest.approx(apart / 40, rel=1e-4)
+    turned = both.flip(-1).transpose(1, 2)[:, :30]
+    assert colour_distance(both, turned) == pytest.approx(0, abs=1e-4)
 
 
 # --- texture ----------------------------------------------------------------------------------------------------------
