@@ -69,9 +69,9 @@ class AqueductVideoDataset(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def fingerprint_inputs(cls, folder, **others):
+    def fingerprint_inputs(cls, folder=None, **others):
         try:
-            return fingerprint(folder_path(folder)) if folder.strip() else ""
+            return fingerprint(folder_path(folder)) if folder else ""
         except FileNotFoundError:
             return "missing"
 

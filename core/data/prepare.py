@@ -68,8 +68,10 @@ class MotionSettings:
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """``dtype``: of latents, flow and texts on the disk. ``shard_mb``: MiB, the most that a shard holds. ``threads``: of
-    the processor in each process, 0 as they are; another number may change the last bits of a VAE's latents."""
+    """``dtype``: of latents, flow and texts on the disk. ``shard_mb``: MiB, the most that a shard holds.
+
+    ``threads``: of each process, 0 as they are; another number may change the last bits of a VAE's latents.
+    """
 
     clips: ClipSettings = ClipSettings()
     size: SizeSettings = SizeSettings()

@@ -14,6 +14,7 @@ from ..optional import need
 from .workers import ENTER, PACK
 
 A, B = TypeVar("A"), TypeVar("B")
+BLOCKS = 10_000  # Ray keeps books of each: of more pieces of work, several go into one
 
 
 class OnRay:
@@ -51,7 +52,7 @@ class OnRay:
         rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
         if not rows:
             return
-        work = data.from_items(rows, override_num_blocks=len(rows)).map(
+        work = data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
             _entering(pickle.dumps(function)), num_cpus=self.cpus, num_gpus=self.gpus
         )
         early, due = {}, 0
