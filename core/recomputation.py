@@ -4,6 +4,7 @@
 run, the backward pass reads the edited values, and nothing tells, since autograd's own check does not look at them.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices, each with an autocast of its own
 
 
 def recomputed(run: Callable[[], T]) -> T:
     """``run()``, whose activations are not kept: the backward pass runs it again where it comes to them.
 
     ``run`` must do the same each time and leave the tensors it starts from as they are. What it makes itself it may
-    edit. Gradients reach every tensor it uses, its closure's too.
+    edit. Gradients reach every tensor it uses, its closure's too. Autocast is as it is now, the second time, too.
     """
     return _Recomputed(run).first()
 
@@ -29,6 +31,7 @@ class _Recomputed:
 
     def __init__(self, run: Callable):
         self.run = run
+        self.cast = [(kind, torch.get_autocast_dtype(kind)) for kind in KINDS if torch.is_autocast_enabled(kind)]
         self.edited: list[bool] = []
         self.kept: dict[int, Tensor] = {}
 
@@ -61,7 +64,9 @@ class _Recomputed:
 
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, _never)
         try:
-            with torch.enable_grad(), hooks:
+            with torch.enable_grad(), hooks, contextlib.ExitStack() as stack:
+                for kind, dtype in self.cast:
+                    stack.enter_context(torch.autocast(kind, dtype))
                 self.run()
         except _Enough:
             pass

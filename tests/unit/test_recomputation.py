@@ -127,3 +127,17 @@ def test_no_gradient_within_the_second_run():
     result = recomputed(run)
     with pytest.raises(RuntimeError, match="within the second run"):
         torch.autograd.grad(result.sum(), x)
+
+
+def test_the_second_run_is_cast_as_the_first():
+    """A backward pass lies outside of autocast, and often in another thread."""
+    layer = torch.nn.Linear(4, 4)
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+    def gradient(way) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = way(lambda: layer(torch.tanh(layer(x))))
+            assert y.dtype == torch.bfloat16
+        return torch.autograd.grad(y.float().square().sum(), x)[0]
+
+    assert torch.equal(gradient(recomputed), gradient(lambda run: run()))
