@@ -67,7 +67,8 @@ class Translator:
             return vars(sample(generator)) | self.stage.draw(shape, generator, self.objective)
 
         def loss(drawn: Batch) -> Tensor:
-            drawn = {name: value.to(device) for name, value in drawn.items()}
+            times = {"t": drawn["t"]}  # of 64 bits, which not every device has
+            drawn = {name: value.to(device) for name, value in drawn.items() if name not in times} | times
             control, photo = drawn["control"], drawn["photo"]
             own = self.stage.exemplar(photo, drawn["exemplar"])
             seen = [self.latents(pictures) for pictures in (control, photo, own)]

@@ -139,9 +139,15 @@ def trainable(seed: int) -> Iterator[torch.device]:
     """Where networks can be made and trained: outside of inference mode, PyTorch's own random numbers seeded, and put
     back on the way out. Gives the device to train on."""
     device = mm.get_torch_device()
-    with torch.inference_mode(False), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.inference_mode(False), _own_numbers():
         torch.manual_seed(seed)
         yield device
+
+
+def _own_numbers():
+    """PyTorch's random numbers, of the processor and of the device in use, are put back on the way out."""
+    device = mm.get_torch_device()
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def run_training(
@@ -247,7 +253,7 @@ def _shown(sample: Callable[[], Tensor] | None, ema: Ema | None) -> Callable[[],
     """``sample`` as the file would make it, with no trace in the random numbers."""
 
     def averaged() -> Tensor:
-        with torch.no_grad(), _averaged(ema), torch.random.fork_rng():
+        with torch.no_grad(), _averaged(ema), _own_numbers():
             return sample().detach().cpu()
 
     return None if sample is None else averaged
