@@ -1,0 +1,157 @@
+"""`python -m aqueduct.train`: what it writes, how it goes on, and what it says when it cannot."""
+
+import shutil
+
+import pytest
+import torch
+
+Image = pytest.importorskip("PIL.Image")
+from aqueduct import train  # noqa: E402
+from aqueduct.core import checkpoints  # noqa: E402
+
+STEPS = 5
+TEXT = """
+task = "restoration"
+about = "a tiny one"
+report = 2
+[restoration]
+kind = "super-resolution"
+factor = 4
+noise = "white"
+[network]
+channels = 16
+multipliers = [1, 2]
+[data]
+folder = "{folder}"
+size = 8
+batch = 2
+shortest = [12]
+[run]
+steps = {steps}
+warmup = 1
+save_every = 1
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A TOML file of a training on one picture."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = torch.arange(3 * 20 * 30).mul(7).remainder(251).byte().view(20, 30, 3)
+    Image.fromarray(pixels.numpy()).save(folder / "one.png")
+    path = tmp_path / "tiny.toml"
+    path.write_text(TEXT.format(folder=folder.as_posix(), steps=STEPS))
+    return path
+
+
+def run(config, output, *more) -> int:
+    return train.main([str(config), "--output", str(output), *more])
+
+
+def losses(output) -> list[float]:
+    return [float(line) for line in (output / "tiny.losses.txt").read_text().split()]
+
+
+def test_writes_the_model_and_how_it_came_to_be(tiny, tmp_path, capsys):
+    assert run(tiny, tmp_path / "a") == 0
+    _, config = checkpoints.load(tmp_path / "a" / "tiny.safetensors")
+    assert (config["about"], config["training"]["steps"]) == ("a tiny one", STEPS)
+    assert len(losses(tmp_path / "a")) == STEPS
+    assert config["training"]["final_loss"] == pytest.approx(sum(losses(tmp_path / "a")[-2:]) / 2, abs=2e-6)
+    with Image.open(tmp_path / "a" / "tiny.losses.png") as curve:
+        assert min(curve.size) > 100 and len(curve.getcolors(2**20)) > 3
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in told[:-1]] == ["0", "2", "4"] and told[-1].endswith("tiny.safetensors")
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny, tmp_path, capsys, monkeypatch):
+    whole, parted, report = tmp_path / "whole", tmp_path / "parted", train._report
+    run(tiny, whole)
+
+    def interrupted(recipe):
+        def stop(step, progress):
+            if step == 2:
+                raise KeyboardInterrupt
+
+        return stop
+
+    monkeypatch.setattr(train, "_report", interrupted)
+    assert run(tiny, parted) == 130
+    told = capsys.readouterr().err
+    assert told.startswith("tiny: stopped; the same command goes on from ") and told.count("\n") == 1
+    assert not (parted / "tiny.safetensors").exists()
+    monkeypatch.setattr(train, "_report", report)
+    assert run(tiny, parted) == 0
+    assert losses(parted) == losses(whole)
+    first, second = (checkpoints.load(folder / "tiny.safetensors")[0] for folder in (whole, parted))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_file_and_the_way_on(tiny, tmp_path, capsys):
+    assert run(tiny, tmp_path / "a", "--set", "run.learning_rate=1e30") == 1
+    told = capsys.readouterr().err
+    assert "--set run.learning_rate=5e+29 goes on from" in told and told.count("\n") == 1
+    state = torch.load(tmp_path / "a" / "tiny.resume.pt", weights_only=True)
+    assert 0 < len(state["losses"]) < STEPS
+    assert not (tmp_path / "a" / "tiny.safetensors").exists()
+
+
+def test_the_average_is_what_is_written(tiny, tmp_path):
+    assert run(tiny, tmp_path, "--set", "ema=0.9", "--set", "run.learning_rate=0.01") == 0
+    state = torch.load(tmp_path / "tiny.resume.pt", weights_only=True)
+    network, config = checkpoints.load(tmp_path / "tiny.safetensors")
+    assert "EMA 0.9" in config["training"]["optimiser"]
+    for written, average in zip(network.parameters(), state["ema"]["average"], strict=True):
+        torch.testing.assert_close(written, average, atol=1e-6, rtol=1e-3)  # float16
+    assert any(
+        not torch.allclose(weight, average, rtol=1e-2)
+        for weight, average in zip(state["parameters"], state["ema"]["average"], strict=True)
+    )
+
+
+def test_parts_are_joined_without_a_step(tiny, tmp_path):
+    run(tiny, tmp_path)
+    join = tmp_path / "both.toml"
+    join.write_text('task = "join"\nabout = "joined"\nruns = ["tiny"]\n[run]\nsteps = 0\n')
+    assert run(join, tmp_path) == 0
+    assert checkpoints.read_config(tmp_path / "both.safetensors")["about"] == "joined"
+    assert not (tmp_path / "both.losses.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ("run.stepz=3", 2, "did you mean 'steps'"),
+        ("run.steps=many", 2, "run.steps is a whole number, got 'many'"),
+        ("steps", 2, "table.key=value"),
+        ("data.folder=nowhere", 1, "tiny: there are no pictures in nowhere"),
+        ("start.model=earlier", 1, "earlier.safetensors, which this run starts from"),
+    ],
+)
+def test_refusals_are_one_line(tiny, tmp_path, capsys, change, code, told):
+    assert run(tiny, tmp_path / "a", "--set", change) == code
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_a_checkpoint_of_another_training_is_refused(tiny, tmp_path, capsys):
+    run(tiny, tmp_path, "--steps", "1")
+    assert run(tiny, tmp_path, "--set", "network.channels=32") == 1
+    assert "is of another training" in capsys.readouterr().err
+
+
+def test_the_first_that_fails_ends_it(tiny, tmp_path, capsys):
+    second = shutil.copy(tiny, tmp_path / "second.toml")
+    asked = [str(tiny), str(second), "--output", str(tmp_path), "--set", "start.model=earlier"]
+    assert train.main(asked) == 1
+    assert "second" not in capsys.readouterr().err
+
+
+def test_names_of_what_ships_are_known(capsys):
+    assert train.main(["framebridge_digit"]) == 2
+    assert "did you mean 'framebridge_digits'" in capsys.readouterr().err
+    assert train.main(["--list"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"framebridge_digits", "superres_gp", "animate_photos"} <= set(listed)
+    assert len(listed) == len(set(listed)) == len(train._configs())
