@@ -53,7 +53,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("configs", nargs="*", metavar="CONFIG", help="TOML files, or names of those in configs/; one after the other")
     add("--list", action="store_true", help="print the runs in configs/ and stop")
-    add("--output", type=Path, default=ROOT / "runs", help="folder of what is written, and of earlier runs (runs/)")
+    add("--output", type=Path, default="runs", help="folder of what is written, and of earlier runs (default: runs)")
     add("--steps", type=int, help="in place of run.steps; the learning rate falls to zero at the last")
     add("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="in place of the file's value, as TOML")
     add("--threads", type=int, help="CPU threads")
@@ -71,7 +71,7 @@ def _list() -> int:
 
     for name, path in _configs().items():
         recipe = read(path)
-        print(f"{name:26s} {recipe.about} ({recipe.run.steps} steps)")
+        print(f"{name:32s} {recipe.about} ({recipe.run.steps} steps)")
     return 0
 
 
@@ -126,6 +126,7 @@ def _train(recipe, checkpoint: Path, processes) -> None:
     task = recipe.job.make(recipe, Files(checkpoint.parent, processes.device, _pictures, _clip))
     progress = ema = None
     if task.parameters:  # none: parts of earlier runs are only joined
+        _check_memory(recipe, task, processes)
         ema = recipe.ema and Ema(task.parameters, recipe.ema)
         plateau = recipe.plateau and Plateau(**vars(recipe.plateau))
         progress = train_task(
@@ -135,6 +136,19 @@ def _train(recipe, checkpoint: Path, processes) -> None:
     if processes.main:
         with ema.swapped() if ema else nullcontext():
             _write(recipe, task, progress, checkpoint.parent)
+
+
+def _check_memory(recipe, task, processes) -> None:
+    """Before the first step, where it is known how much there is and what is in it."""
+    import torch
+
+    from .core.training.memory import check, estimate
+    from .core.training.task import count_rows
+
+    if processes.device.type == "cuda" and processes.replicated:
+        rows = count_rows(task.draw(torch.Generator().manual_seed(0), 0)) // processes.count
+        needed = estimate(task, recipe.run, max(1, rows), average=bool(recipe.ema))
+        check(needed, torch.cuda.mem_get_info(processes.device)[0])
 
 
 def _report(recipe):

@@ -1,1 +1,1 @@
-"""Objectives, worlds and the training loop. Used by `scripts/train_small.py`; needs no ComfyUI."""
+"""Trainings: tasks and their objectives, worlds to learn from, the loop, and recipes as TOML files. Needs no ComfyUI."""
