@@ -49,10 +49,10 @@ def train(
     ``plateau``), and as of the last whole step when something stops it: an exception of ``loss`` or ``report``, Ctrl-C,
     SIGTERM, a lack of memory. It continues from there exactly if the file exists.
 
-    Raises FloatingPointError on a loss that is not finite; the last file stays as it is. Raises OSError before the
-    first step if nothing can be written there, and when the disk is full; the last file stays whole. Raises ValueError
-    if ``ema`` is of other parameters, or if the file was written with an average or a plateau and this run has none, or
-    the other way round.
+    Raises FloatingPointError on a loss or gradient that is not finite; the last file stays as it is. Raises OSError
+    before the first step if nothing can be written there, and when the disk is full; the last file stays whole. Raises
+    ValueError if ``ema`` is of other parameters, or if the file was written with an average or a plateau and this run
+    has none, or the other way round.
     """
     if settings.recompute:
         raise ValueError("recompute needs to know the networks: train a Task, with train_task")
@@ -103,7 +103,7 @@ def _minimise(run: Run, loss: Callable[[int], Tensor], checkpoint: Path | None, 
     progress, settings, processes = run.progress, run.settings, run.processes
     if checkpoint is not None:
         processes.agree(_error_of(check_writable, checkpoint) if processes.main else None)
-        if checkpoint.exists():
+        if _found(checkpoint, processes):
             run.restore(checkpoint)
     started = time.monotonic() - progress.seconds
     with Signals() as signals:
@@ -116,6 +116,14 @@ def _minimise(run: Run, loss: Callable[[int], Tensor], checkpoint: Path | None, 
             if checkpoint is not None and (step + 1 == settings.steps or (step + 1) % settings.save_every == 0):
                 processes.agree(_error_of(run.save, checkpoint))
     return progress
+
+
+def _found(checkpoint: Path, processes: Alone) -> bool:
+    """Raises OSError if only some of the processes find it: the others would begin anew beside them."""
+    share = processes.mean(torch.tensor(float(checkpoint.exists()), device=processes.device)).item()
+    if 0 < share < 1:
+        raise OSError(f"{checkpoint} is not there for all of the processes: put it where every machine can read it")
+    return share == 1
 
 
 @contextmanager

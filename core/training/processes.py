@@ -7,7 +7,6 @@ what one does, to rounding. ``Alone`` says what the loop asks of them by doing i
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +15,15 @@ from .ema import Ema
 from .task import Batch, Task
 
 
-@dataclass(frozen=True)
 class Alone:
-    """This process is the only one."""
+    """This process is the only one.
 
-    rank: int = 0
-    count: int = 1
-    replicated: bool = True
-    """Whether each process has all weights, so that any of them can write a checkpoint without the others."""
+    ``rank``        of the ``count`` processes, from 0
+    ``main``        whether this is the one that writes and reports
+    ``replicated``  whether it has all weights, and can write a checkpoint without the others
+    """
 
-    @property
-    def main(self) -> bool:
-        """Whether this is the one that writes and reports."""
-        return self.rank == 0
+    rank, count, main, replicated = 0, 1, True, True
 
     @property
     def device(self) -> torch.device:

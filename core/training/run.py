@@ -57,7 +57,9 @@ class Run:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate(step)
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm).item()
+        if not math.isfinite(norm) and not self.scaler.is_enabled():  # a scaler leaves such a step out
+            raise FloatingPointError(f"the gradient became {norm} at step {step}; lower the learning rate")
         self._torn = True
         self.scaler.step(self.optimiser)  # none where the scale was too much for float16; it is lowered then
         self.scaler.update()

@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..optional import need
 from .ema import Ema
-from .processes import Stopped, moving
+from .processes import Alone, Stopped, moving
 from .recompute import blocks
 from .task import Batch, Task, count_rows, rows
 
@@ -45,19 +45,22 @@ class Loss(nn.Module):
         self.beside = nn.ParameterList(p for p in moving(task) if id(p) not in inside)
         self.loss = task.loss
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self.loss(batch)
+    def forward(self, batch: Callable[[], Batch]) -> Tensor:
+        """``batch`` is closed, because DDP and FSDP move what they see to their device; alone, it stays as drawn."""
+        return self.loss(batch())
 
 
-class Replicated:
+class Replicated(Alone):
     """Each process has the whole network; gradients are averaged as the backward pass finds them (DDP)."""
-
-    replicated = True
 
     def __init__(self, accelerator):
         self.accelerator, self.module = accelerator, None
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
-        self.main, self.device = accelerator.is_main_process, accelerator.device
+        self.main = accelerator.is_main_process
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
 
     @contextmanager
     def sharing(self, task: Task, ema: Ema | None) -> Iterator[Sequence[nn.Parameter]]:
@@ -68,9 +71,10 @@ class Replicated:
             self.module = None
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
-        return self.module(rows(batch, self.slice(count_rows(batch))))
+        own = rows(batch, self._slice(count_rows(batch)))
+        return self.module(lambda: own)
 
-    def slice(self, n: int) -> slice:
+    def _slice(self, n: int) -> slice:
         """This process's rows of ``n``. Raises ValueError unless all get as many."""
         each, left = divmod(n, self.count)
         if left or not each:
@@ -92,12 +96,6 @@ class Replicated:
             raise error
         if stopped:
             raise Stopped(f"{int(stopped)} of the {self.count} processes stopped; see what it says")
-
-    def whole(self, tensor: Tensor) -> Tensor:
-        return tensor.detach()
-
-    def share(self, whole: Tensor, like: Tensor) -> Tensor:
-        return whole
 
     def close(self) -> None:
         self.accelerator.end_training()

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import resource
 import signal
 import subprocess
 import threading
@@ -291,6 +290,19 @@ def test_loss_that_is_not_finite_leaves_the_file(tmp_path):
     assert_same(run(task(), path), run(task()))
 
 
+def test_gradient_that_is_not_finite_leaves_the_file(tmp_path):
+    """Of a finite loss, in the very step that would be saved."""
+    path, made = tmp_path / "run.pt", task()
+
+    def loss(batch) -> Tensor:
+        root = (0 * made.parts["model"].scale).abs().sqrt().sum()  # 0, with a slope of 0 times infinity
+        return made.loss(batch) + (root if batch["number"][0] == 15 else 0)
+
+    with pytest.raises(FloatingPointError, match="gradient became nan at step 7"):
+        run(replace(made, loss=loss), path)
+    assert_same(run(task(), path), run(task()))
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -360,6 +372,7 @@ def test_full_disk(tmp_path):
 
 def test_full_quota(tmp_path):
     """Writing fails in the middle of the file, as on a full disk, wherever the tests run."""
+    resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
