@@ -49,10 +49,10 @@ BESIDE = InputLayout(concat_prior=True)  # the repeated first frame on channels 
 class Plan:
     """Sizes of the trainings: the same for every arm. ``points``: iterations at which a bridge is written."""
 
-    points: tuple[int, ...] = (0, 25, 50, 100, 150, 200, 300, 400, 500, 600)
+    points: tuple[int, ...] = (0, 25, 50, 100, 200, 300, 400, 600, 800, 1000)
     batch: int = 16
-    learning_rate: float = 5e-4
-    warmup: int = 20
+    learning_rate: float = 1e-3  # the host's own
+    warmup: int = 50
     host_steps: int = 1000
     host_batch: int = 32
     hidden: int = SIZES["hidden"]
