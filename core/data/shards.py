@@ -9,7 +9,7 @@ those that are missing. Nothing of it depends on when, where or in how many proc
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ class Skipped:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Clip:
     """One clip in the index.
 
@@ -76,8 +76,7 @@ class ShardWriter:
         """``clip`` says where it comes from; its place in the shard is filled in here."""
         keys = {name: f"{len(self.clips):05d}.{name}" for name in sorted(tensors)}
         shapes = {name: tuple(tensors[name].shape) for name in keys}
-        where = {"shard": self.path.name, "tensors": keys, "shapes": shapes}
-        self.clips.append(Clip(**{**vars(clip), **where}))
+        self.clips.append(replace(clip, shard=self.path.name, tensors=keys, shapes=shapes))
         for name, key in keys.items():
             # A copy: safetensors refuses tensors that share memory, and a view would keep its whole base alive.
             self.tensors[key] = tensors[name].detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -175,9 +174,20 @@ def read_index(folder: Path) -> Index:
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ValueError(f"{path} has format {found}, this version reads format {FORMAT}: prepare the data again")
-    shaped = ({**clip, "shapes": {k: tuple(v) for k, v in clip["shapes"].items()}} for clip in content["clips"])
-    clips = tuple(Clip(**clip) for clip in shaped)
-    return Index(content["settings"], clips, tuple(Skipped(**one) for one in content["skipped"]))
+    return Index(content["settings"], _clips(content["clips"]), tuple(Skipped(**one) for one in content["skipped"]))
+
+
+def _clips(rows: list[dict]) -> tuple[Clip, ...]:
+    """Clips of one shape share it, and shards their keys: a million clips are to fit into memory."""
+    shared: dict = {}
+    clips = []
+    for row in rows:
+        shapes = {name: tuple(shape) for name, shape in row["shapes"].items()}
+        shapes = shared.setdefault(tuple(shapes.items()), shapes)
+        keys = shared.setdefault(tuple(row["tensors"].values()), row["tensors"])
+        shard = shared.setdefault(row["shard"], row["shard"])
+        clips.append(Clip(**{**row, "shapes": shapes, "tensors": keys, "shard": shard}))
+    return tuple(clips)
 
 
 def _table(path: Path) -> dict:
