@@ -75,12 +75,13 @@ class LowRank(nn.Module):
 class Lora(nn.Module):
     """`LowRank` for each of ``layers``, by name. ``generator``: of the starting weights, on the CPU.
 
-    Raises ValueError for a rank below 1 or above what some layer can hold.
+    Raises ValueError for a rank below 1. One above a layer's own is no error: it holds no more than that.
     """
 
     def __init__(self, layers: dict[str, nn.Module], rank: int, alpha: float, generator: torch.Generator):
         super().__init__()
-        _check_rank(layers, rank)
+        if rank < 1:
+            raise ValueError(f"the rank is at least 1, got {rank}")
         self.beside = list(layers.values())  # a list: the network's layers are no parts of this one
         self.layers = nn.ModuleDict(
             {name.replace(".", "/"): LowRank(layer, rank, alpha, generator) for name, layer in layers.items()}
@@ -117,12 +118,3 @@ def linear_map(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
         )
     geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     return lambda x, weight: convolve(x, weight, **geometry)
-
-
-def _check_rank(layers: dict[str, nn.Module], rank: int) -> None:
-    if rank < 1:
-        raise ValueError(f"the rank is at least 1, got {rank}")
-    for name, layer in layers.items():
-        most = min(layer.weight.shape[0], layer.weight[0].numel())
-        if rank > most:
-            raise ValueError(f"rank {rank} is more than the layer {name} can hold, {most}: lower it")

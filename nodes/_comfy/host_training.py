@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import comfy.model_management as mm
 import comfy.samplers
 import torch
 from comfy.patcher_extension import WrappersMP
@@ -100,10 +101,13 @@ class Host:
         empty = torch.zeros(shape)
         return empty[None] if self.patcher.model.latent_format.latent_dimensions == 3 else empty.movedim(1, 0)
 
-    def given_to(self, told: Told, network: nn.Module, layers: dict) -> dict:
+    def given_to(self, told: Told, layers: dict[str, nn.Module]) -> dict:
         """JSON of what the result depends on, besides the inputs: the data, what is told of them, and the MODEL."""
-        return {"data": identity(self.clips), "model": self.name, "weights": weights_digest(layers),
-                "conditioning": told_digest(told, len(self.clips))}  # fmt: skip
+        conditioning = told_digest(told, len(self.clips))
+        return {
+            "data": identity(self.clips), "model": self.name, "weights": weights_digest(layers),
+            "conditioning": conditioning,
+        }  # fmt: skip
 
 
 def check_latents(model: nn.Module, clips: LatentDataset) -> None:
@@ -137,7 +141,7 @@ def trained_beside(
     def draw(generator: torch.Generator, n: int) -> Batch:
         return loss.draw(order.rows(n), generator)
 
-    of = host.given_to(asked.told, asked.model, dict(zip(lora.named(), lora.beside, strict=True)))
+    of = host.given_to(asked.told, dict(zip(lora.named(), lora.beside, strict=True)))
     with lora.added():
         return run_training(
             Task(parts, parameters, draw, loss, config), given, save=save, folder="loras", sample=sample, of=of,
@@ -152,8 +156,6 @@ def sampled(asked: Asked, host: Host, made: Callable[[], Tensor]) -> Callable[[]
         return None
 
     def sample() -> Tensor:
-        import comfy.model_management as mm
-
         picture = compared(host.clips, [made()], [0], latent, host.vae)
         mm.load_models_gpu([asked.guider.model_patcher])  # in case the VAE took its place
         return picture
