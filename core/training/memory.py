@@ -1,7 +1,7 @@
 """How much memory a training takes, found before it begins: counted where it can be, else measured on one row or two.
 
 What a forward pass keeps for the backward pass is seen by autograd's hooks for saved tensors, tensor by tensor; it
-grows by the same amount with every row. Not seen is what a layer needs only while it runs (measured: see `check`).
+grows by the same amount with every row. Not seen is what a layer needs only while it runs: see `MARGIN`.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,8 @@ from .task import Batch, Task, count_rows, rows
 
 __all__ = ["Memory", "blocks", "check", "estimate"]
 MARGIN = 1.2
-"""Of the activations, for what layers need while they run and for the allocator's gaps."""
+"""Of the activations, for what layers need while they run: the peak of PyTorch's allocator was 0.7 to 1.3 times, on a CPU,
+`Memory.more` in small transformers and convolutions (1.3: two convolutions and nothing else)."""
 
 
 @dataclass(frozen=True)

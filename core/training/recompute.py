@@ -1,7 +1,7 @@
 """Gradient checkpointing: of a network's blocks only the inputs are kept, and the backward pass computes the rest."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -24,18 +24,25 @@ def blocks(network: nn.Module) -> list[nn.Module]:
 @contextmanager
 def around(modules: Iterable[nn.Module], change: Callable[[Callable], Callable]) -> Iterator[None]:
     """Within it the forward passes of ``modules`` are what ``change`` makes of them."""
-    modules = list(modules)
-    for module in modules:
+    before = {module: vars(module).get("forward") for module in modules}  # as whoever else changed it left it
+    for module in before:
         module.forward = change(module.forward)
     try:
         yield
     finally:
-        for module in modules:
-            del module.forward
+        for module, own in before.items():
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
 
 
-def recomputing(networks: Iterable[nn.Module]) -> Any:
-    """Within it the blocks of ``networks`` keep their inputs alone."""
+def recomputing(networks: Iterable[nn.Module]) -> AbstractContextManager:
+    """Within it the blocks of ``networks`` keep their inputs alone.
+
+    A block must do the same each time: dropout or batch statistics in one would be drawn or counted twice. Raises
+    RuntimeError in the backward pass if an input was edited in place after the block had it.
+    """
     return around((block for network in networks for block in blocks(network)), _recomputed)
 
 
@@ -65,8 +72,8 @@ def tensors(tree: Any) -> list[Tensor]:
     return [x for entry in inner for x in tensors(entry)]
 
 
-def _precision(given: list[Tensor]) -> Callable:
+def _precision(given: list[Tensor]) -> Callable[[], AbstractContextManager]:
     """Autocast as it is now: it is the thread's, and the backward pass is another's."""
-    kind = given[0].device.type if given else "cpu"
+    kind = next((x.device.type for x in given if x.device.type != "cpu"), "cpu")
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
     return lambda: torch.autocast(kind, dtype, enabled)
