@@ -87,7 +87,7 @@ def _ablation(result: dict) -> list[str]:
     about = (
         "*SSIM*, *PSNR*: to the true picture. *Edge F1*: Canny edges of the answer against those of the control (of a "
         "mask: the boundaries of its classes), within a pixel. *Colours*, *palette*, *texture*: distance to the "
-        "exemplar and how many times farther another question's exemplar is: `core/metrics/palette.py` (CIELAB; by pixels, and "
+        "exemplar and how many times farther another question's is: `core/metrics/palette.py` (CIELAB; by pixels, and "
         "with every colour counted once, however little there is of it), `texture.py` (0 to 1). *Palette* and "
         "*texture* were settled on true pictures, before there was a model; *colours* was added when it had been seen "
         "that in-between colours of blurred edges and grain, a few pixels each, decide *palette*. *Frechet*: on "

@@ -433,7 +433,7 @@ def test_latent_frames_are_told_with_the_frames_they_stand_for(folder):
 
 def test_another_aspect_ratio(backbone):
     model = on_own(backbone, motion=sliding(FRAMES, 16, 48, 1.0))
-    with pytest.raises(ValueError, match="the motion is 48 x 16 pixels, the LATENT 24 x 16 cells, another aspect ratio"):
+    with pytest.raises(ValueError, match="48 x 16 pixels, the LATENT 24 x 16 cells, another aspect ratio"):
         sample_own(backbone, model)
     model = run_one(
         "AqueductApplyMotionAdapter", model=backbone[0], adapter=loaded("unet-0"), image=picture(32, 16),
