@@ -12,6 +12,7 @@ import comfy.supported_models_base
 import comfy.utils
 
 from ...core import checkpoints
+from ...core.networks.diffusers_hosts import DiffusersHost
 
 
 class PixelLatents(comfy.latent_formats.LatentFormat):
@@ -66,6 +67,12 @@ HOLDINGS = (
 
 def check_loader(node_id: str, file: str, config: checkpoints.Config) -> None:
     """ValueError, naming the node to take, unless ``node_id`` loads files of this configuration."""
+    network = config["parts"].get("model", {}).get("architecture")
+    if issubclass(checkpoints.ARCHITECTURES.get(network, object), DiffusersHost):
+        raise ValueError(
+            f"{file} holds {network}, a network of the diffusers library: no node runs it. Use it in Python, as "
+            f"docs/scaling.md shows, or train a MODEL of ComfyUI with AqueductTrainBridge or AqueductTrainGPNoise"
+        )
     found = [holding for holding in HOLDINGS if holding.says(config)]
     if not found:
         raise ValueError(

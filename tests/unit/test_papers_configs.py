@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from aqueduct.core import checkpoints
+from aqueduct.core.bridges import sample_bridge, times
 from aqueduct.core.data.shards import Clip, write_dataset
 from aqueduct.core.networks.diffusers_hosts import CogVideo, SdxlUNet
+from aqueduct.core.networks.neural_prior import make_prior
+from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.config import CONFIGS, Files, read
 from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.loop import train_task
@@ -213,6 +216,18 @@ def test_framebridge_out_of_cogvideox(files):
     before, after, task = trained(recipe, files)
     assert after < 0.95 * before
     check_file(recipe, task, files)
+    network, config = checkpoints.load(files.model(recipe.name))
+    assert bool(sampled(network.float(), config).isfinite().all())
+
+
+def sampled(network: torch.nn.Module, config: dict) -> torch.Tensor:
+    """As docs/scaling.md has it."""
+    first, context = normal(1, 16, 4, 4, seed=3), normal(1, 3, 8, seed=4)
+    video, z_T = VideoBridge.from_config(config), make_prior(None, first, None, frames=2)
+    denoiser = video.denoiser(network, z_T, first, {"context": context}, normal(*z_T.shape, seed=5))
+    noise = lambda t, t_next: normal(*z_T.shape, seed=6)  # noqa: E731
+    with torch.no_grad():
+        return sample_bridge(denoiser, z_T, times(video.bridge, 4), video.bridge, noise_sampler=noise)
 
 
 def test_sdxl_with_gp_noise(files):
