@@ -24,6 +24,7 @@ from aqueduct.scripts._restoration_workflows import (
     warped_diffusion_superres,
 )
 from aqueduct.scripts._server import ComfyServer
+from aqueduct.scripts._train_workflows_host import train_bridge, train_gp_noise, train_saf_lora
 from aqueduct.scripts._train_workflows_native import TRAININGS
 
 START = """## From one image to a video
@@ -162,6 +163,7 @@ BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
 MOTIONS = (draw_motion, video_motion, camera_motion)
 NOISES = (warped_noise_any_model, warped_diffusion_superres, warped_diffusion_inpaint, guided_host_model)
 ANIMATIONS = (animate_along_tracks, animate_svd_mofa, long_clip_chain)
+HOST_TRAININGS = (train_bridge, train_saf_lora, train_gp_noise)
 EXEMPLARS = (exemplar_edges, exemplar_mask, exemplar_host_sdxl, exemplar_video)
 
 
@@ -169,7 +171,7 @@ def main() -> None:
     environment = prepare(tools=False)
     with step("Asking ComfyUI for its nodes"), ComfyServer(environment.python, environment.comfyui) as server:
         info = server.object_info()
-    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS + EXEMPLARS + TRAININGS:
+    for build in BRIDGES + MOTIONS + NOISES + ANIMATIONS + EXEMPLARS + TRAININGS + HOST_TRAININGS:
         path = Path(ROOT) / "workflows" / f"{build.__name__}.json"
         path.write_text(json.dumps(build(info).to_json(), indent=1) + "\n", encoding="utf-8")
         print(path)

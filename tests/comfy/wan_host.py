@@ -8,21 +8,24 @@ from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes
 
 
-def write_tiny_wan(folder: Path) -> None:
+def write_tiny_wan(
+    folder: Path, kind: str = "i2v", model_name: str = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors"
+) -> None:
+    """Image to video (``i2v``) or text to video (``t2v``), and the VAE of both."""
     import comfy.ldm.wan.model
     import comfy.ldm.wan.vae
     import comfy.ops
     from safetensors.torch import save_file
 
     network = comfy.ldm.wan.model.WanModel(
-        model_type="i2v", in_dim=36, dim=128, ffn_dim=64, num_heads=1, num_layers=1, text_dim=4096,
-        dtype=torch.float32, operations=comfy.ops.disable_weight_init,
+        model_type=kind, in_dim=36 if kind == "i2v" else 16, dim=128, ffn_dim=64, num_heads=1, num_layers=1,
+        text_dim=4096, dtype=torch.float32, operations=comfy.ops.disable_weight_init,
     )  # fmt: skip
     vae = comfy.ldm.wan.vae.WanVAE(
         dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
         temperal_downsample=[False, True, True], dropout=0.0,
     )  # fmt: skip
-    save_file(_random(network), folder / "wan2.1_i2v_480p_14B_fp8_scaled.safetensors")
+    save_file(_random(network), folder / model_name)
     save_file(_random(vae), folder / "wan_2.1_vae.safetensors")
 
 
