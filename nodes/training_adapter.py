@@ -9,8 +9,10 @@ from ..core.training.clip_tasks import LAMBDA_GEO, Adapted, AdapterObjective, ad
 from ..core.training.geometric import MASKS
 from ._comfy.adapters import LoadedAdapter, load_adapter
 from ._comfy.backbones import backbone_of
+from ._comfy.host_training import Host
 from ._comfy.schema import ADAPTER, CATEGORY, DATASET, Schema
 from ._comfy.training import Common, common_inputs, digest, run_training, trainable
+from ._comfy.training_adapter_host import check_hosted, train_adapter_beside
 from ._comfy.training_data import compared, identity, latent_of, shown
 from ._comfy.training_models import architecture_of, arguments_of, bridge_config, copied, described
 
@@ -32,14 +34,26 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip=(
                     "The MODEL that the adapter is for; it is frozen. The video U-Net of this pack "
-                    "(animate_photos.safetensors in AqueductLoadBridgeModel), with nothing on it. Paper: Stable Video "
-                    "Diffusion"
+                    "(animate_photos.safetensors in AqueductLoadBridgeModel), with nothing on it; Wan; Stable Video "
+                    "Diffusion with an adapter to train on. Paper: Stable Video Diffusion"
                 )),
                 DATASET.Input("dataset", tooltip=(
-                    "From AqueductVideoDataset with motion on, in pixel space, clips as long as the MODEL's (16 frames)"
+                    "From AqueductVideoDataset with motion on. For the video U-Net in pixel space, clips as long as "
+                    "the MODEL's (16 frames); for others with their VAE"
                 )),
                 ADAPTER.Input("adapter", optional=True, tooltip=(
                     "An adapter for this MODEL to train on. Without: a new one, a copy of the MODEL's encoder"
+                )),
+                io.Conditioning.Input("conditioning", optional=True, tooltip=(
+                    "For Wan and Stable Video Diffusion: what they are told of every clip, if the dataset has no "
+                    "captions"
+                )),
+                io.Vae.Input("vae", optional=True, tooltip=(
+                    "For Wan and Stable Video Diffusion: the VAE of the dataset, to show samples, and for an "
+                    "image-to-video Wan to see the first frame"
+                )),
+                io.ClipVision.Input("clip_vision", optional=True, tooltip=(
+                    "For MODELs that see the first frame through CLIP, too: SVD, image-to-video Wan 2.1"
                 )),
                 io.Combo.Input("mask", options=list(MASKS), default="bidirectional", tooltip=(
                     "Which pixels must agree along the motion. bidirectional: those whose way there and back closes "
@@ -65,8 +79,16 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
-    def execute(cls, model, dataset, mask, consistency, carried, adapter=None, **common):
-        given, clips = Common(**common), dataset.latents
+    def execute(
+        cls, model, dataset, mask, consistency, carried, adapter=None, conditioning=None, vae=None, clip_vision=None,
+        **common,
+    ):  # fmt: skip
+        given, clips, objective = Common(**common), dataset.latents, AdapterObjective(mask, consistency, carried)
+        if architecture_of(model) is None:
+            check_hosted(model)
+            host = Host(model, dataset, conditioning, vae, clip_vision)
+            trained = train_adapter_beside(host, adapter, objective, given)
+            return io.NodeOutput(load_adapter(str(trained.path)), *trained.outputs())
         _check(model, clips)
         arguments = arguments_of(model) | {"features": _features(model)}
         if adapter is not None:
@@ -86,7 +108,6 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
             else:
                 network.load_state_dict({k: v.float() for k, v in adapter.network.state_dict().items()})
             adapted = Adapted(backbone, network.to(device), model.model.video)
-            objective = AdapterObjective(mask, consistency, carried)
             task = adapter_task(adapted, clips, objective, given.batch, given.seed, config)
             trained = run_training(
                 task, given, folder="aqueduct", alone=True, of=identity(clips) | {"backbone": digest(backbone)},
@@ -100,8 +121,8 @@ def _check(model, clips) -> None:
     """ValueError for a MODEL that no adapter can be trained for here, and for clips that do not fit it."""
     if architecture_of(model) != "VideoUNet":
         raise ValueError(
-            f"motion adapters are trained here for the video U-Net of this pack, the MODEL is {described(model)}: wire "
-            f"animate_photos.safetensors (AqueductLoadBridgeModel)"
+            f"motion adapters are for the video U-Net of this pack, Wan and Stable Video Diffusion; this MODEL is "
+            f"{described(model)}: wire animate_photos.safetensors (AqueductLoadBridgeModel)"
         )
     network, shape = model.model.diffusion_model, next(iter(clips.buckets))
     if latent_of(clips)["format"] != "pixel":

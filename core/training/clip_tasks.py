@@ -138,11 +138,7 @@ def motions(clips: LatentDataset, device: torch.device):
 
     Raises ValueError for clips without motion.
     """
-    still = [clip.path for clip in clips.index.clips if not {"forward", "backward"} <= set(clip.tensors)]
-    if still:
-        raise ValueError(
-            f"{len(still)} of {len(clips)} clips have no motion, the first {still[0]}: prepare them with motion on"
-        )
+    check_motion(clips)
 
     @lru_cache(REMEMBERED)
     def one(row: int) -> tuple[Tensor, Tensor, Carry]:
@@ -156,6 +152,15 @@ def motions(clips: LatentDataset, device: torch.device):
         return tuple(torch.stack(flow).to(device) for flow in (forward, backward)), Carry(*parts).to(device)
 
     return of
+
+
+def check_motion(clips: LatentDataset) -> None:
+    """ValueError unless all have their motion in both directions."""
+    still = [clip.path for clip in clips.index.clips if not {"forward", "backward"} <= set(clip.tensors)]
+    if still:
+        raise ValueError(
+            f"{len(still)} of {len(clips)} clips have no motion, the first {still[0]}: prepare them with motion on"
+        )
 
 
 def check_one_size(clips: LatentDataset, size: Sequence[int], what: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from aqueduct.core.training.ema import Ema
-from aqueduct.tests.comfy import adapter_files
+from aqueduct.tests.comfy import adapter_files, bridge_files
 from aqueduct.tests.comfy.graph import run, run_one
 from aqueduct.tests.comfy.training_files import FRAMES, SIDE, Clips, write_clips
 
@@ -283,7 +283,10 @@ class TestMotionAdapter:
             train(moving, ADAPTER, model=with_it)
 
     def test_models_of_others_are_named(self, models, moving):
-        from aqueduct.tests.comfy.hosts import wan
+        from aqueduct.tests.comfy.hosts import sd15
 
-        with pytest.raises(ValueError, match="for the video U-Net of this pack, the MODEL is WAN21 around a WanModel"):
-            train(moving, ADAPTER, model=wan("t2v").model)
+        with pytest.raises(ValueError, match="adapters are for .*Wan; this MODEL is BaseModel around a UNetModel"):
+            train(moving, ADAPTER, model=sd15().model)
+        latte = run_one("AqueductLoadBridgeModel", file=bridge_files.write(models, "shipped"))
+        with pytest.raises(ValueError, match="adapters are for .*this MODEL is LatteVideo: wire animate_photos"):
+            train(moving, ADAPTER, model=latte)

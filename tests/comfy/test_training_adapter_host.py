@@ -1,0 +1,89 @@
+"""Motion adapters that learn beside tiny core MODELs: Wan's from nothing, Stable Video Diffusion's from one it has."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from aqueduct.core.data.dataset import LatentDataset
+from aqueduct.core.data.shards import Clip, write_dataset
+from aqueduct.tests.comfy import adapter_files
+from aqueduct.tests.comfy.graph import run, run_one, sample_stock
+from aqueduct.tests.comfy.hosts import HOSTS, Host, normal
+from aqueduct.tests.comfy.test_training_nodes import models  # noqa: F401
+from aqueduct.tests.comfy.training_files import Clips
+
+NODE, SIDE, STRIDE = "AqueductTrainMotionAdapter", 64, 8
+
+
+def write_clips(folder: Path, channels: int, frames: int, film: int, motion: bool = True) -> LatentDataset:
+    """``frames`` latent ones of ``film``; everything slides by two pixels a frame."""
+    flow = torch.zeros(film - 1, 2, SIDE, SIDE)
+    flow[:, 0] = 2.0
+
+    def samples():
+        for n in range(2):
+            cells = SIDE // STRIDE
+            first = (normal(3, SIDE, SIDE, seed=n) * 50 + 128).clamp(0, 255).byte()
+            tensors = {"latent": normal(channels, frames, cells, cells, seed=10 + n), "first": first}
+            yield Clip(f"{n}.mp4", 0, film - 1), tensors | ({"forward": flow, "backward": -flow} if motion else {})
+
+    write_dataset(folder, samples(), {})
+    return LatentDataset.open(folder)
+
+
+def train(host: Host, data: LatentDataset, **inputs) -> tuple:
+    settings = {"steps": 4, "batch": 2, "sample_every": 0, "learning_rate": 1e-2}
+    return run(NODE, **{"model": host.model, "dataset": Clips(data, [host.positive] * 2), **settings, **inputs})
+
+
+def applied(host: Host, adapter, frames: int) -> Tensor:
+    """A sample along the motion of the data."""
+    motion = adapter_files.sliding(frames, SIDE, SIDE, 2.0)
+    image = torch.rand(1, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(0))
+    model = run_one("AqueductApplyMotionAdapter", model=host.model, adapter=adapter, motion=motion, image=image)
+    latent = torch.zeros(1, 16, 2, 8, 8)
+    return sample_stock(model, latent, host.positive, host.negative)
+
+
+def test_wans_is_trained_from_nothing(models, tmp_path):  # noqa: F811
+    """The MODEL stays as it is, what is loaded changes a sample, and it can be trained on."""
+    host = HOSTS["wan-t2v"]()
+    before = {key: value.clone() for key, value in host.model.model.diffusion_model.state_dict().items()}
+    data = write_clips(tmp_path / "clips", 16, 2, 5)
+    adapter, file, _, _ = train(host, data)
+    after = host.model.model.diffusion_model.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    loaded, _ = run("AqueductLoadMotionAdapter", file=Path(file).name)
+    assert loaded.config["parts"]["adapter"]["arguments"]["stride"] == 16
+    plain = sample_stock(host.model, torch.zeros(1, 16, 2, 8, 8), host.positive, host.negative)
+    one, other = applied(host, adapter, 5), applied(host, loaded, 5)
+    assert torch.equal(one, other) and not torch.equal(one, plain) and one.isfinite().all()
+    _, again, _, _ = train(host, data, adapter=adapter, learning_rate=0.0, filename_prefix="again")
+    own, same = load_file(file), load_file(again)
+    assert all(torch.equal(own[key], same[key]) for key in own)
+
+
+def test_svds_goes_on_from_one(models, tmp_path):  # noqa: F811
+    host = HOSTS["svd"]()
+    data = write_clips(tmp_path / "clips", 4, 3, 3)
+    with pytest.raises(ValueError, match="is not made anew: wire one to `adapter`"):
+        train(host, data)
+    adapter_files.write(models, "mofa.safetensors", "adapter", *adapter_files.KINDS["svd"], 2)
+    start, _ = run("AqueductLoadMotionAdapter", file="mofa.safetensors")
+    _, file, _, _ = train(host, data, adapter=start, steps=2)
+    own, theirs = load_file(file), load_file(models / "mofa.safetensors")
+    assert own.keys() == theirs.keys()
+    assert any(not torch.allclose(own[key].float(), theirs[key], atol=1e-3) for key in own)
+
+
+def test_what_does_not_fit_is_refused(models, tmp_path):  # noqa: F811
+    host = HOSTS["wan-t2v"]()
+    with pytest.raises(ValueError, match="2 of 2 clips have no motion"):
+        train(host, write_clips(tmp_path / "still", 16, 2, 5, motion=False))
+    with pytest.raises(ValueError, match="carried is for bridges"):
+        train(host, write_clips(tmp_path / "clips", 16, 2, 5), carried=0.5)
+    with pytest.raises(ValueError, match="latents have 4 channels and those of this MODEL.* 16"):
+        train(host, write_clips(tmp_path / "other", 4, 2, 5))
