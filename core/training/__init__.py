@@ -1,1 +1,1 @@
-"""Trainings: tasks and their objectives, worlds to learn from, the loop, and recipes as TOML files. Needs no ComfyUI."""
+"""Trainings: tasks and their objectives, worlds to learn from, the loop, recipes as TOML files. Needs no ComfyUI."""

@@ -1,6 +1,9 @@
 """`python -m aqueduct.train`: what it writes, how it goes on, and what it says when it cannot."""
 
+import re
 import shutil
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +11,9 @@ import torch
 Image = pytest.importorskip("PIL.Image")
 from aqueduct import train  # noqa: E402
 from aqueduct.core import checkpoints  # noqa: E402
+from aqueduct.core.data.shards import Clip, write_dataset  # noqa: E402
+from aqueduct.core.training.config import Files, read  # noqa: E402
+from aqueduct.core.training.loop import LoopSettings  # noqa: E402
 
 STEPS = 5
 TEXT = """
@@ -125,7 +131,7 @@ def test_parts_are_joined_without_a_step(tiny, tmp_path):
         ("run.stepz=3", 2, "did you mean 'steps'"),
         ("run.steps=many", 2, "run.steps is a whole number, got 'many'"),
         ("steps", 2, "table.key=value"),
-        ("data.folder=nowhere", 1, "tiny: there are no pictures in nowhere"),
+        ("data.folder=nowhere", 1, "a/nowhere (looked for .png"),
         ("start.model=earlier", 1, "earlier.safetensors, which this run starts from"),
     ],
 )
@@ -146,6 +152,36 @@ def test_the_first_that_fails_ends_it(tiny, tmp_path, capsys):
     asked = [str(tiny), str(second), "--output", str(tmp_path), "--set", "start.model=earlier"]
     assert train.main(asked) == 1
     assert "second" not in capsys.readouterr().err
+
+
+def test_too_little_memory_is_told_before_the_first_step(tiny, tmp_path, monkeypatch):
+    recipe = read(tiny)
+    task = recipe.job.make(recipe, Files(tmp_path))
+    processes = SimpleNamespace(device=torch.device("cuda"), replicated=True, count=1)
+    weights = sum(p.nbytes for p in task.parameters)
+    for free, fits in ((10**10, True), (3 * weights, False)):  # gradients and two moments, and nothing for activations
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**11))
+        with nullcontext() if fits else pytest.raises(ValueError, match="smaller batch"):
+            train._check_memory(recipe, task, processes)
+
+
+def test_examples_of_the_readme_train(tiny, tmp_path):
+    """Each a step: of the user's own pictures and clips, and but for that as they stand there."""
+    text = (train.ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    pictures, clips = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    for key in LoopSettings.__dataclass_fields__:
+        assert f"`{key}`" in text
+    video = torch.linspace(-1, 1, 3 * 16 * 64 * 64).view(3, 16, 64, 64)
+    write_dataset(tmp_path / "clips", [(Clip(f"{n}.mp4"), {"latent": video}) for n in range(8)], {})
+    small = {
+        pictures: ["data.folder=pictures", "data.size=16", "data.shortest=[16]", "network.channels=16"],
+        clips: ["network.arguments.hidden=16", "network.arguments.depth=2"],
+    }
+    for n, (example, changes) in enumerate(small.items()):
+        (tmp_path / f"mine{n}.toml").write_text(example)
+        sets = [part for change in changes for part in ("--set", change)]
+        assert run(tmp_path / f"mine{n}.toml", tmp_path, "--steps", "1", *sets) == 0
+        assert checkpoints.load(tmp_path / f"mine{n}.safetensors")[1]["about"] in example
 
 
 def test_names_of_what_ships_are_known(capsys):

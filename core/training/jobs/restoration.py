@@ -55,8 +55,8 @@ class Damaged:
 class CropData:
     """``batch`` crops a step, of ``size`` pixels a side, mirrored or not.
 
-    ``folder``: of your own pictures, reduced so that the shorter side is each of ``shortest``. Without it, the pictures
-    of the small models, at those same sizes.
+    ``folder``: of your own pictures, relative to that of the runs, reduced so that the shorter side is each of
+    ``shortest``. Without it, the pictures of the small models, at those same sizes.
     """
 
     size: int = 64
@@ -66,7 +66,7 @@ class CropData:
 
     def crops(self, files: Files) -> Crops:
         """Raises ValueError for a folder without a picture that is large enough."""
-        levels = files.pictures() if self.folder is None else read_pictures(self.folder, self.shortest)
+        levels = files.pictures() if self.folder is None else read_pictures(files.folder / self.folder, self.shortest)
         return Crops([level for level in levels if min(level.shape[1:]) >= self.size], self.size)
 
     def about(self) -> str:
