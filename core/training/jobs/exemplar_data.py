@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -66,7 +65,8 @@ class FolderTriples:
     """``batch`` triples a step, of ``size`` pixels, from the pictures in ``folder``: see `ExemplarFolder` for whose
     exemplar is whose, and for ``pairs``.
 
-    ``controls``: the folder of the control images, or, without it, ``control`` in `CONTROLS` makes them.
+    ``controls``: the folder of the control images, or, without it, ``control`` in `CONTROLS` makes them. Paths are
+    relative to the folder of runs.
 
     A broken picture is found out when it is read, and another is drawn for it: so what is drawn is read at once, the
     whole batch on every process. With many processes and large pictures, reduce the pictures beforehand.
@@ -88,8 +88,9 @@ class FolderTriples:
 
     def open(self, files: Files) -> Draw:
         """Raises ValueError as `ExemplarFolder`."""
-        control = CONTROLS[self.control] if self.controls is None else Path(self.controls)
-        found = ExemplarFolder(Path(self.folder), self.size, control, None if self.pairs is None else Path(self.pairs))
+        control = CONTROLS[self.control] if self.controls is None else files.folder / self.controls
+        pairs = None if self.pairs is None else files.folder / self.pairs
+        found = ExemplarFolder(files.folder / self.folder, self.size, control, pairs)
         return lambda generator: found.sample(self.batch, generator)
 
 
