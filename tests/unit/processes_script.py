@@ -113,7 +113,7 @@ def stop_at(last: int):
 def error_of(action) -> str:
     try:
         action()
-    except (Enough, Stopped, ValueError, FloatingPointError) as error:
+    except (Enough, Stopped, ValueError, OSError) as error:
         return f"{type(error).__name__}: {error}"
     return "none"
 
@@ -125,6 +125,7 @@ def together(folder: Path, processes, name: str) -> dict:
         shutil.copy(folder / "alone.pt", resumed)
     processes.agree(None)  # the others wait for it here
     half, again = replace(SETTINGS, precision="float16"), replace(SETTINGS, recompute=True)
+    hidden = folder / ("alone.pt" if processes.main else "on_another_machine.pt")
     beside = replace(task(), parts={"other": nn.Linear(5, 5)})
     found = {
         "whole": run(task(), folder / f"{name}.pt", processes=processes),
@@ -133,6 +134,7 @@ def together(folder: Path, processes, name: str) -> dict:
         "half": run(task(steep=True), folder / f"{name}_half.pt", processes=processes, settings=half),
         "stopped": error_of(lambda: run(task(), stopped, processes=processes, report=stop_at(2))),
         "odd": error_of(lambda: run(task(rows=3), processes=processes)),
+        "hidden": error_of(lambda: run(task(), hidden, processes=processes)),
     }
     if processes.replicated:
         return found | {"beside": run(beside, processes=processes), "rare": run(task(rare=True), processes=processes)}
