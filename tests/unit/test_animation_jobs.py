@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from aqueduct.core import checkpoints
 from aqueduct.core.data.shards import Clip, write_dataset
+from aqueduct.core.networks import LatteVideo
 from aqueduct.core.training.config import Files, read
 from aqueduct.core.training.geometric import adjacent, counts, geometric_consistency
 from aqueduct.core.training.jobs.animation import AnimationJob, Network
@@ -199,3 +201,18 @@ def test_a_start_is_looked_for(tmp_path):
     prepared(tmp_path / "clips")
     with pytest.raises(FileNotFoundError, match="emg_backbone.toml makes it"):
         asked.job.make(asked, Files(tmp_path))
+
+
+def test_an_adapter_needs_a_backbone_it_can_lie_beside(tmp_path):
+    """And takes over what that is a bridge of."""
+    arguments = {"in_channels": 6, "out_channels": 3, "frames": 4, "height": 16, "width": 16, "patch": 8}
+    arguments |= {"hidden": 16, "depth": 2, "heads": 2, "classes": 0}
+    parts = {"model": {"architecture": "LatteVideo", "arguments": arguments}}
+    checkpoints.save(LatteVideo(**arguments), tmp_path / "emg_backbone.safetensors", {"parts": parts})
+    files = stand_ins.StandIns(tmp_path)
+    asked = recipe("emg_adapter")
+    with pytest.raises(ValueError, match="emg_backbone is a LatteVideo"):
+        asked.job.make(asked, files)
+    stand_ins.write_starts(tmp_path)
+    config = asked.job.make(asked, files).config
+    assert {key: config[key] for key in stand_ins.BRIDGE} == stand_ins.BRIDGE

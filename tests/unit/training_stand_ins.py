@@ -36,6 +36,7 @@ BRIDGE = {
     "parameterisation": "prior_residual",
     "precondition": "unit_noise",
     "layout": {"concat_prior": True},
+    "image_condition": "first frame of the prior",
 }
 
 

@@ -76,7 +76,7 @@ class AnimationJob:
 
         told = {"carried_priors": self.carried, "loss": "mean squared error in z_0, uniform weight"}
         parts = {"model": {"architecture": "VideoUNet", "arguments": arguments}}
-        config = described(recipe, parts, clips, told)
+        config = described(recipe, parts, clips, told, bridge_config())
         return Task({"model": network}, list(network.parameters()), draw, loss, config)
 
 
@@ -91,6 +91,8 @@ class MotionAdapterJob:
     def make(self, recipe: Recipe, files: Files) -> Task:
         clips = self.data.open(recipe, files)
         backbone, found = checkpoints.load(files.model(self.start.backbone))
+        if not isinstance(backbone, VideoUNet):
+            raise ValueError(f"{self.start.backbone} is a {type(backbone).__name__}: this adapter is a VideoUNet's")
         backbone, arguments = backbone.float(), found["parts"]["model"]["arguments"]
         adapter = self._adapter(recipe, files, backbone, arguments).train()
         adapted = Adapted(backbone.to(files.device), adapter.to(files.device), VideoBridge.from_config(found))
@@ -101,7 +103,8 @@ class MotionAdapterJob:
             "loss": "mean squared error in z_0, uniform weight, and EMG eq. 10",
         }  # fmt: skip
         parts = {"adapter": {"architecture": "VideoMotionAdapter", "arguments": arguments}}
-        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, described(recipe, parts, clips, told))
+        config = described(recipe, parts, clips, told, {key: found[key] for key in bridge_config()})
+        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, config)
 
     def _adapter(self, recipe: Recipe, files: Files, backbone: VideoUNet, arguments: dict) -> VideoMotionAdapter:
         if self.start.adapter is None:
@@ -111,11 +114,11 @@ class MotionAdapterJob:
         return adapter.float().requires_grad_(True)
 
 
-def described(recipe: Recipe, parts: dict, clips: WorldClips | PreparedClips, told: dict) -> dict:
+def described(recipe: Recipe, parts: dict, clips: WorldClips | PreparedClips, told: dict, bridge: dict) -> dict:
     """The configuration that goes into the file's metadata."""
     training = {**clips.told, **recipe.training(), **told}
     config = {"about": recipe.about, "class_names": [], "latent": clips.latent, "parts": parts, "training": training}
-    return config | bridge_config()
+    return config | bridge
 
 
 def video_bridge() -> VideoBridge:

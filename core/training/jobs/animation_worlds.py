@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...motion.carry import Carry
 from ...motion.estimators import DisEstimator
+from ...tables import unknown
 from ..clip_tasks import Adapted, AdapterObjective
 from ..config import Files, Recipe
 from ..geometric import MASKS, Pairing, adjacent, counts, from_first, geometric_consistency, total_loss
@@ -89,7 +90,7 @@ class Worlds:
 
     def __post_init__(self):
         if self.motion not in MOTIONS:
-            raise ValueError(f"there is no motion {self.motion!r}; there are {', '.join(MOTIONS)}")
+            raise ValueError(unknown("motion", self.motion, list(MOTIONS)))
 
     def open(self, recipe: Recipe, files: Files) -> "WorldClips":
         kept = files.kept(f"clips_{self.motion}_{self.worlds}_{self.pieces}", lambda: self._made(files))
