@@ -148,10 +148,10 @@ def _arguments_of(adapter: LoadedAdapter, model) -> dict:
 
 def _sampler(adapted: Adapted, clips, device):
     """Some clips of the data, made anew from their first frames along their motion, below them."""
-    rows = shown(clips)
+    rows, ways = shown(clips), motions(clips, device)
 
     def sample():
-        _, way = motions(clips, device)(torch.tensor(rows))
+        _, way = ways(torch.tensor(rows))
         first = clips.batch(rows)["latent"][:, :, 0].to(device)
         return compared(clips, list(adapted.sample(first, way, STEPS, seed=0)), rows, {"format": "pixel"}, None)
 

@@ -130,7 +130,7 @@ class Trained:
 
     def outputs(self) -> tuple:
         """The last three outputs of every trainer: file, losses, samples."""
-        none = "this training made no samples: set sample_every above 0"
+        none = "this training made no samples: sample_every was 0, or there was no VAE to see them with"
         return str(self.path), self.curve, blocked(none) if self.samples is None else self.samples
 
 
@@ -172,8 +172,8 @@ def run_training(
         return _trained(found, settings.steps)
     target, unfinished = target_folder(folder), Unfinished.of(prefix)
     with torch.inference_mode(False), torch.enable_grad():
-        going_on = unfinished.claim(description, given.resume)
         _make_room(task, settings, given, alone, beside)
+        going_on = unfinished.claim(description, given.resume)
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
         report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
@@ -182,11 +182,11 @@ def run_training(
                 _stoppable(task), settings, torch.Generator().manual_seed(given.seed),
                 checkpoint=unfinished.checkpoint, report=report, ema=ema, plateau=plateau,
             )  # fmt: skip
-        path = next_file(target, prefix)
+        path, samples = next_file(target, prefix), report.samples()
         with _averaged(ema), _written(path, unfinished):
             save(path)
     logging.info(f"{prefix}: saved {path}")
-    record = Record(path, progress.losses, report.samples())
+    record = Record(path, progress.losses, samples)
     try:
         record.keep(prefix, description)
     except (OSError, SafetensorError) as error:  # the file is there, and that is what counts

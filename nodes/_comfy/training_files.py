@@ -116,7 +116,10 @@ class Unfinished:
         try:
             theirs = json.loads(self.description.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.description}, which says of what {self.checkpoint.name} is: {error}") from error
+            raise ValueError(
+                f"{self.description}, which says of what training {self.checkpoint.name} is, cannot be read ({error}): "
+                f"turn resume off, which throws both away, or take another filename_prefix"
+            ) from error
         told = differences(theirs, json.loads(json.dumps(description)))
         if told:
             raise ValueError(

@@ -24,7 +24,7 @@ class Report:
     """``report(step, progress)`` of `core.training.loop`.
 
     ``resumed``: the checkpoint that the run goes on from, or None. ``sample() -> IMAGE`` is asked after every
-    ``every`` steps and after the last one; of 0 never.
+    ``every`` steps, and when all are done; of 0 never.
     """
 
     def __init__(self, name: str, steps: int, resumed: Path | None, sample: Callable[[], Tensor] | None, every: int):
@@ -42,7 +42,7 @@ class Report:
             if self.resumed is not None:
                 logging.info(f"{self.name}: goes on from step {step} of {self.steps} ({self.resumed})")
         last = done == self.steps
-        if self.sample is not None and self.every and (last or done % self.every == 0):
+        if self.sample is not None and self.every and done % self.every == 0 and not last:
             self._made.append(self.sample())
         if last or now - self._logged >= LOG_EVERY:
             self._logged = now
@@ -58,8 +58,10 @@ class Report:
         return "JPEG", picture, max(PREVIEW)
 
     def samples(self) -> Tensor | None:
-        """All of this run, in order."""
-        return torch.cat(self._made) if self._made else None
+        """All of this run in order, and what comes out now that it has ended."""
+        if self.sample is None or not self.every:
+            return None
+        return torch.cat([*self._made, self.sample()])
 
     def _told(self, done: int, losses: list[float], now: float) -> str:
         recent = losses[-AVERAGED:]

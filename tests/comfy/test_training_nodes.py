@@ -113,6 +113,12 @@ def test_what_is_left_of_another_training_is_not_taken(models, data, monkeypatch
     with pytest.raises(ValueError, match=r"file parts prior arguments hidden is 64 there and 128 here"):
         train(data, size="small")
     assert unfinished(models).exists()
+    told = unfinished(models).with_name("neural_prior.resume.json")
+    known = told.read_text()
+    told.write_text("no JSON")
+    with pytest.raises(ValueError, match="neural_prior.resume is, cannot be read .* turn resume off"):
+        train(data)
+    told.write_text(known)
     _, file, _, _ = train(data, steps=5, resume=False)
     assert Path(file).exists() and not unfinished(models).exists()
 
@@ -188,6 +194,23 @@ def test_a_training_that_cannot_fit_is_refused_before_the_first_step(models, dat
     monkeypatch.setattr(mm, "get_free_memory", free)
     with pytest.raises(ValueError, match=r"10 kB are free:\n(.*\n)*activations"):
         train(data)
+
+
+def test_a_stop_in_the_last_sample_costs_no_step(models, data, monkeypatch):
+    """The samples at the end are made behind the last checkpoint."""
+    import comfy.model_management as mm
+
+    def stop(*_):
+        raise mm.InterruptProcessingException()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aqueduct.nodes.training_prior.compared", stop)
+        with pytest.raises(mm.InterruptProcessingException):
+            train(data, sample_every=STEPS)
+    with monkeypatch.context() as patch:
+        patch.setattr("aqueduct.core.training.clip_tasks.z0_loss", lambda *_: pytest.fail("it is trained again"))
+        patch.setattr("aqueduct.nodes._comfy.training._make_room", lambda *_: None)  # which asks for a loss, too
+        assert len(train(data, sample_every=STEPS)[3]) == 1
 
 
 def test_a_full_disk_at_the_end_costs_nothing_but_the_writing(models, data, monkeypatch):
