@@ -18,7 +18,10 @@ STEP = 4  # of grey from frame to frame
 def write_video(
     path: Path, frames=24, size=(32, 48), fps=8, times=None, options=None, rotation=0, noise=0, codec=None
 ) -> Path:  # fmt: skip
-    """Frame n is grey ``STEP n``, with a brighter upper left quarter; ``times`` in 1/1000 s, when each is shown."""
+    """Frame n is grey ``STEP n``, with a brighter upper left quarter; every eighth is a key frame.
+
+    ``times``: in 1/1000 s, when each is shown.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = codec or CODECS[path.suffix]
     generator = np.random.default_rng(0)
@@ -26,7 +29,7 @@ def write_video(
         stream = container.add_stream(kind, rate=fps)
         stream.height, stream.width = size
         stream.pix_fmt = "rgb8" if kind == "gif" else "yuv420p"
-        exact = {"libx264": {"crf": "10"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
+        exact = {"libx264": {"crf": "10", "sc_threshold": "0"}, "mpeg4": {"qmin": "1", "qmax": "2"}}
         stream.options = {"g": "8"} | exact.get(kind, {}) | (options or {})
         if rotation:
             stream.set_display_rotation(rotation)

@@ -112,8 +112,8 @@ def test_pixels_that_are_not_square_are_made_so():
 
 def test_shrinking_does_not_alias():
     stripes = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(3, 64, 64)
-    small = fitted(stripes, (64, 64), (16, 16)).float()[:, :, 2:-2]
-    assert (small - 127.5).abs().max() < 3
+    small = fitted(stripes, (64, 64), (20, 20)).float()[:, :, 3:-3]
+    assert (small - 127.5).abs().max() < 10
 
 
 @pytest.mark.parametrize(("wrong", "told"), [

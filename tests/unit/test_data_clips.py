@@ -112,8 +112,8 @@ def test_the_camera_s_rotation_is_undone(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".avi"])
-def test_a_damaged_packet_costs_its_clips_and_no_others(tmp_path, ending):
-    path = damage(write_video(tmp_path / f"v{ending}", frames=48, noise=30, options={"bf": "0"}), 13)
+def test_a_damaged_packet_costs_the_clips_that_build_on_it_and_no_others(tmp_path, ending):
+    path = damage(write_video(tmp_path / f"v{ending}", frames=48, noise=30, options={"bf": "0"}), 9)
     parts, skipped = surveyed(path, lengths=(4,))
     assert len(parts) == 12 and not skipped
     reader, broken = Reader(parts[0].source), {}
@@ -123,8 +123,10 @@ def test_a_damaged_packet_costs_its_clips_and_no_others(tmp_path, ending):
         except Unreadable as why:
             assert why.path == path.name
             broken[part.window.frames[0]] = why.why
-    # frame 13 builds on 8 to 12, and nothing after the key frame 16 on it
-    assert list(broken) == [12] and broken[12].startswith("frame 13: ")
+    # frames 10 to 15 build on frame 9, and nothing after the key frame 16 on them
+    assert list(broken) == [8, 12]
+    assert broken[8].startswith("frame 9: ")
+    assert broken[12].startswith("a frame before frame 12, on which that builds: ")
 
 
 @pytest.mark.parametrize("ending", [".mkv", ".webm"])

@@ -125,6 +125,15 @@ def test_clips_of_an_epoch_are_shuffled_evenly():
     assert all(abs(first[clip] - 500) < 97 for clip in range(4))
 
 
+def test_an_epoch_mixes_the_buckets(dataset):
+    order = dataset.order(1, seed=0)
+    shapes = [dataset.index.clips[int(order.rows(step))].shapes["latent"] for step in range(order.steps)]
+    changes = sum(before != after for before, after in zip(shapes, shapes[1:], strict=False))
+    assert changes > len(dataset.buckets)  # one bucket after the other would change one time fewer than there are
+    firsts = {dataset.index.clips[int(order.rows(epoch * order.steps))].shapes["latent"] for epoch in range(40)}
+    assert firsts == set(dataset.buckets)
+
+
 def test_a_shard_without_a_clip_says_what_was_skipped(tmp_path):
     writer = ShardWriter(tmp_path, 0, plan="p")
     writer.skip("a.mp4", "frame 3: bad data")
