@@ -37,8 +37,9 @@ class ExemplarFolder:
 
     ``partners`` maps each target to the pictures that its exemplar is one of, itself only where there is no other
     (another crop of it then); ``skipped`` maps each file that cannot be used to the reason. Sizes are read at once,
-    pixels when drawn; a file that then proves broken joins ``skipped``. Raises ValueError when nothing usable is left,
-    for a control of another size than its photograph, and for pairs that name files which are not there.
+    pixels when drawn; a file that then proves broken joins ``skipped`` (see `settle`). Raises ValueError when nothing
+    usable is left, for a control of another size than its photograph, and for pairs that name files which are not
+    there.
     """
 
     def __init__(self, folder: Path, size: int, control: PhotoControl | Path, pairs: Path | None = None):
@@ -63,6 +64,23 @@ class ExemplarFolder:
         if self.control is not None:
             controls = 2 * self.control((photos + 1) / 2).expand_as(photos) - 1
         return Triples(controls, photos, exemplars)
+
+    def settle(self, report: Callable[[int, int], None] = lambda done, total: None) -> "ExemplarFolder":
+        """Read every file once, so that what is broken is set aside now: from then on what is drawn depends on nothing
+        but the generator, and a training that was stopped goes on with the same pictures."""
+        paths = dict.fromkeys(path for target, group in self.partners.items() for path in (target, *group))
+        paths = [*paths, *dict.fromkeys(self.controls[path] for path in paths if path in self.controls)]
+        for done, path in enumerate(paths, 1):
+            try:
+                _read(path)
+            except Unreadable as broken:
+                self._set_aside(*broken.args)
+            report(done, len(paths))
+        for target in [path for path, group in self.partners.items() if group == [path]]:
+            if max(_size(target)) == self.size:  # alone only since others were set aside
+                self._set_aside(target, self._no_room())
+        self._check_left()
+        return self
 
     def _sizes(self, beside: Path | None) -> dict[Path, tuple[int, int]]:
         """(height, width) of every picture that can be used, in the order of the names."""

@@ -18,6 +18,7 @@ from .exemplar_model import DINOV2, ENCODER, NETWORK, OWN, READER_KEY, takes_exe
 from .files import model_path
 from .images import to_clip
 from .loading import LATENT_FORMATS
+from .progress import reporter
 from .training_data import FORMATS
 from .training_models import arguments_of, copied, described
 
@@ -34,6 +35,7 @@ def pictures_of(
     if images is None:
         place = folder_path(folder)
         found = ExemplarFolder(place, side, control, place / pairs.strip() if pairs.strip() else None)
+        found.settle(reporter())
         skipped = f", {len(found.skipped)} files skipped" if found.skipped else ""
         return lambda generator: found.sample(batch, generator), f"{len(found.partners)} pictures of {place}{skipped}"
     if pairs.strip() or isinstance(control, Path):

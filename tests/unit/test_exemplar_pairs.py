@@ -197,6 +197,25 @@ def test_a_file_that_breaks_off_is_set_aside_when_it_is_drawn(tmp_path):
     assert all(torn not in group for group in data.partners.values())
 
 
+def test_once_settled_draws_do_not_depend_on_those_before(tmp_path):
+    """A training that goes on in the middle draws what it would have drawn."""
+    whole = [save(gradient(24, 24 + n), tmp_path / "one" / f"{n}.png") for n in range(4)]
+    alone = save(gradient(16, 16), tmp_path / "two" / "a.png")
+    for path in (whole[1], save(gradient(16, 16), tmp_path / "two" / "b.png")):
+        path.write_bytes(path.read_bytes()[:-30])
+
+    def settled() -> ExemplarFolder:
+        return ExemplarFolder(tmp_path, 16, red).settle()
+
+    folder = settled()
+    assert set(folder.skipped) == {whole[1], alone.with_name("b.png"), alone}
+    assert "two different crops" in folder.skipped[alone]
+    for _ in range(3):
+        folder.sample(4, seeded(1))
+    one, other = folder.sample(4, seeded(2)), settled().sample(4, seeded(2))
+    assert all(torch.equal(*pair) for pair in zip(vars(one).values(), vars(other).values(), strict=True))
+
+
 def test_the_last_to_break_ends_it_with_the_reason(tmp_path):
     noise = torch.randint(0, 256, (3, 64, 64), generator=seeded()).byte()
     torn = save(noise, tmp_path / "a.png")
