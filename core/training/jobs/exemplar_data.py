@@ -68,8 +68,9 @@ class FolderTriples:
     ``controls``: the folder of the control images, or, without it, ``control`` in `CONTROLS` makes them. Paths are
     relative to the folder of runs.
 
-    A broken picture is found out when it is read, and another is drawn for it: so what is drawn is read at once, the
-    whole batch on every process. With many processes and large pictures, reduce the pictures beforehand.
+    All pictures are read once before the first step, so that none proves broken later, when a resumed run would draw
+    others. What is drawn is read at once, the whole batch on every process: with many of these and large pictures,
+    reduce the pictures beforehand.
     """
 
     folder: str
@@ -90,7 +91,7 @@ class FolderTriples:
         """Raises ValueError as `ExemplarFolder`."""
         control = CONTROLS[self.control] if self.controls is None else files.folder / self.controls
         pairs = None if self.pairs is None else files.folder / self.pairs
-        found = ExemplarFolder(files.folder / self.folder, self.size, control, pairs)
+        found = ExemplarFolder(files.folder / self.folder, self.size, control, pairs).settle()
         return lambda generator: found.sample(self.batch, generator)
 
 
