@@ -12,6 +12,7 @@ from aqueduct.core.bridges import PARAMETERISATIONS, PRECONDITIONS, NetworkDenoi
 from aqueduct.core.bridges.alignment import host_input
 from aqueduct.core.bridges.spacing import time_of_half_log_snr
 from aqueduct.core.networks.diffusers_hosts import CogVideo, SdxlUNet
+from aqueduct.core.training.jobs.gp_noise import OUTPUTS
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -83,6 +84,19 @@ def test_aligned_input_is_that_of_hosts_by_bisection(name):
         assert float(between) == pytest.approx(max(float(found.level), float(angles[0])), abs=1e-9)
     at_T = torch.ones((), dtype=torch.float64)
     assert kind.vanishes(at_T, bridge) and kind.timestep(bridge, at_T) == 999
+
+
+def test_what_a_host_is_trained_to_answer():
+    """Input, eps and v of `gp_noise`, by the scheduler of Stable Diffusion."""
+    _, scheduler, settings, _ = SCHEDULES["aligned_stable_diffusion"]
+    theirs, z_0, eps = getattr(diffusers, scheduler)(**settings), normal(2, 3), normal(2, 3, seed=2)
+    at = torch.tensor([10, 900])
+    angle = host_levels.stable_diffusion()[at].float()[:, None]
+    signal, level = angle.cos(), angle.sin()
+    torch.testing.assert_close(signal * z_0 + level * eps, theirs.add_noise(z_0, eps, at), rtol=1e-4, atol=1e-5)
+    velocity = theirs.get_velocity(z_0, eps, at)
+    torch.testing.assert_close(OUTPUTS["v"](z_0, eps, signal, level), velocity, rtol=1e-4, atol=1e-5)
+    assert OUTPUTS["eps"](z_0, eps, signal, level) is eps and OUTPUTS["x0"](z_0, eps, signal, level) is z_0
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
