@@ -73,11 +73,11 @@ def _round_values(low: float, high: float) -> list[float]:
     """Powers of ten times 1, 2 and 5 (or multiples of one of those) between the two: up to about six."""
     if low > 0 and high > 2 * low:
         powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-        for factors in ((1, 2, 5), (1,)):
-            found = [float(f * p) for p in powers for f in factors if low <= f * p <= high]
-            if len(found) <= 7:
-                return found
-        return found[:: len(found) // 7 + 1]
+        steps = ((1, 2, 5), (1,))
+        finer, coarser = ([float(f * p) for p in powers for f in of if low <= f * p <= high] for of in steps)
+        found = finer if len(finer) <= 7 else coarser[:: len(coarser) // 8 + 1]
+        if len(found) > 1:
+            return found
     span = max(high - low, 1e-3 * abs(high), 1e-12)
     step = 10.0 ** np.floor(np.log10(span / 2))
     step *= 1 if span / step <= 5 else 5
