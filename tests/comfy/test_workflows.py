@@ -48,13 +48,16 @@ NOISES = {"warped_noise_any_model"}  # run in test_noise_workflows.py
 ANIMATIONS = {"animate_along_tracks", "animate_svd_mofa", "long_clip_chain"}  # run in test_animation_workflows.py
 EXEMPLARS = {"exemplar_edges", "exemplar_mask", "exemplar_host_sdxl", "exemplar_video"}  # test_exemplar_workflows.py
 RESTORATIONS = {"warped_diffusion_superres", "warped_diffusion_inpaint", "guided_host_model"}  # test_restoration_...
+TRAININGS = {"train_neural_prior", "train_motion_adapter", "train_exemplar"}  # test_train_workflows_native.py
+HOST_TRAININGS = {"train_bridge", "train_saf_lora", "train_gp_noise"}  # test_host_training_server.py
+ALL = BRIDGES | MOTIONS | NOISES | RESTORATIONS | ANIMATIONS | EXEMPLARS | TRAININGS | HOST_TRAININGS
 
 
 def test_every_workflow_is_run_by_a_test():
-    assert set(_shipped.names()) == BRIDGES | MOTIONS | NOISES | RESTORATIONS | ANIMATIONS | EXEMPLARS
+    assert set(_shipped.names()) == ALL
 
 
-@pytest.mark.parametrize("name", sorted(BRIDGES | MOTIONS | NOISES | RESTORATIONS | ANIMATIONS | EXEMPLARS))
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_a_workflow_has_its_picture_and_uses_no_other_pack(name, server):
     assert (_shipped.WORKFLOWS / f"{name}.jpg").stat().st_size > 2000
     info = server.object_info()
