@@ -59,7 +59,12 @@ def train(
     parameters = [p for p in parameters if p.requires_grad]
     _check_average(ema, parameters)
     run = Run(parameters, settings, generator, ALONE, ema, plateau)
-    return _minimise(run, lambda number: loss(generator), checkpoint, report)
+
+    def computed(number: int) -> Tensor:
+        with settings.autocast(run.device):
+            return loss(generator)
+
+    return _minimise(run, computed, checkpoint, report)
 
 
 def train_task(
@@ -81,12 +86,15 @@ def train_task(
     """
     _check_average(ema, moving(task))
 
-    def loss(number: int) -> Tensor:
-        return processes.loss(task, task.draw(generator, number))
-
     with recomputing(task.parts.values()) if settings.recompute else nullcontext():
         with processes.sharing(task, ema) as parameters:
             run = Run(list(parameters), settings, generator, processes, ema, plateau)
+
+            def loss(number: int) -> Tensor:
+                drawn = task.draw(generator, number)
+                with settings.autocast(run.device):  # half precision is for networks, not for their data
+                    return processes.loss(task, drawn)
+
             return _minimise(run, loss, checkpoint, report)
 
 

@@ -43,8 +43,7 @@ class Run:
         total, count = 0.0, self.settings.accumulate
         for number in range(step * count, (step + 1) * count):
             with self.processes.averaging(number + 1 == (step + 1) * count):
-                with self.settings.autocast(self.device):
-                    value = loss(number)
+                value = loss(number)
                 mean = self.processes.mean(value).item()
                 if not math.isfinite(mean):
                     raise FloatingPointError(f"the loss became {mean} at step {step}; lower the learning rate")
