@@ -18,8 +18,8 @@ from .task import Batch, Task, count_rows, rows
 
 __all__ = ["Memory", "blocks", "check", "estimate"]
 MARGIN = 1.2
-"""Of the activations, for what layers need while they run: the peak of PyTorch's allocator was 0.7 to 1.3 times, on a CPU,
-`Memory.more` in small transformers and convolutions (1.3: two convolutions and nothing else)."""
+"""Of the activations, for what layers need while they run: the peak of PyTorch's allocator was 0.7 to 1.3 times, on a
+CPU, `Memory.more` in small transformers and convolutions (1.3: two convolutions and nothing else)."""
 
 
 @dataclass(frozen=True)

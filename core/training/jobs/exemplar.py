@@ -5,6 +5,7 @@ The global encoder they show the exemplar by is trained before: `jobs.style_enco
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from ..task import Batch, Task
 from .exemplar_data import FolderTriples, SceneTriples, as_batch, pooled_token
 
 Encode = Callable[[Tensor], Tensor]  # pictures [n, 3, h, w] in -1..1 -> [n, features]
-TIMES = {"uniform": uniform_times, "late": late_times}
+# (share of late rows) -> (count, generator) -> times
+TIMES = {"uniform": lambda share: uniform_times, "late": lambda share: partial(late_times, share=share)}
 PIXELS = {"format": "pixel", "channels": 3, "vae": "pixel_space"}
 
 
@@ -45,20 +47,25 @@ class Denoiser:
 
 @dataclass(frozen=True)
 class Goal:
-    """EBDM eq. 7 by a Brownian bridge of this ``variance`` (EBDM: 1), at ``times`` in `TIMES` (EBDM: uniform)."""
+    """EBDM eq. 7 by a Brownian bridge of this ``variance`` (EBDM: 1), at ``times`` in `TIMES` (EBDM: uniform).
+
+    ``share``: of the rows of late times, those that lie in the last twentieth.
+    """
 
     variance: float = 1.0
     times: str = "uniform"
+    share: float = 0.5
 
     def __post_init__(self):
         if self.times not in TIMES:
             raise ValueError(unknown("times", self.times, list(TIMES)))
 
     def objective(self) -> Objective:
-        return replace(ebdm(), bridge=brownian(variance=self.variance), times=TIMES[self.times])
+        times = TIMES[self.times](self.share)
+        return replace(ebdm(), bridge=brownian(variance=self.variance), times=times)
 
     def about(self) -> str:
-        late = ", half of the times in the last twentieth" if self.times == "late" else ""
+        late = f", {self.share:.0%} of the times in the last twentieth" if self.times == "late" else ""
         return f"EBDM eq. 7 with its weight 1/t{late}"
 
 
@@ -130,7 +137,10 @@ class FirstStageJob:
 
 @dataclass(frozen=True)
 class SecondStageJob:
-    """Exemplar network and attention alone; the exemplar is another picture (EBDM section 4.2)."""
+    """Exemplar network and attention alone; the exemplar is another picture (EBDM section 4.2).
+
+    From a first stage, or on from a second.
+    """
 
     start: Start
     data: SceneTriples | FolderTriples
@@ -140,8 +150,12 @@ class SecondStageJob:
         denoiser, found = checkpoints.load(files.model(self.start.model))
         arguments, objective, stage = found["parts"]["model"]["arguments"], self.objective.objective(), STAGES[1]
         encoder, network = load_encoder(self.start.encoder, files), ExemplarNetwork(**arguments)
-        start_from(network, denoiser.float(), torch.Generator().manual_seed(recipe.seed))
-        denoiser, network, sample = denoiser.to(files.device), network.to(files.device), self.data.open(files)
+        if "exemplar" in found["parts"]:
+            network.load_state_dict(checkpoints.load(files.model(self.start.model), part="exemplar")[0].state_dict())
+        else:
+            start_from(network, denoiser.float(), torch.Generator().manual_seed(recipe.seed))
+        denoiser, network = denoiser.float().to(files.device), network.to(files.device)
+        sample = self.data.open(files)
 
         def draw(generator: torch.Generator, n: int) -> Batch:
             triples = sample(generator)
