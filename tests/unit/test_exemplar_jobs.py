@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from aqueduct.core import checkpoints
 from aqueduct.core.training.config import Recipe, read
 from aqueduct.core.training.exemplar import STAGES, ebdm, exemplar_loss, late_times
 from aqueduct.core.training.jobs.exemplar import FirstStageJob, Goal, Token
@@ -43,6 +44,26 @@ def test_runs_go_on_as_they_did(name, files):
 @pytest.mark.parametrize("name", RUNS)
 def test_files_that_come_out(name, files):
     check_file(name, files)
+
+
+def test_a_second_stage_goes_on_from_one(files):
+    check_file("exemplar_scenes", files)
+    first = files.folder / "made_exemplar_scenes.safetensors"
+    network, _ = checkpoints.load(first, "exemplar")
+    first.rename(files.folder / "exemplar_scenes.safetensors")
+    asked = recipe("exemplar_scenes_on")
+    task = asked.job.make(asked, files)
+    theirs = network.float().state_dict()
+    assert all(torch.equal(theirs[key], value) for key, value in task.parts["exemplar"].state_dict().items())
+    assert {id(p) for p in task.parts["exemplar"].parameters()} < {id(p) for p in task.parameters}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_share_of_late_times(share):
+    times = Goal(times="late", share=share).objective().times(20000, torch.Generator().manual_seed(0))
+    late = (times > 0.95).double().mean().item()
+    expected = share + 0.05 * (1 - share)
+    assert late == pytest.approx(expected, abs=4.5 * (expected * (1 - expected) / 20000) ** 0.5)  # one in 10^5
 
 
 FEW = {"exemplar_encoder": Views(scenes=3, crops=3)}  # the others: a scene or two of each kind
