@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ...core.data.dataset import LatentDataset
 from ...core.networks.lora import Lora, chosen_layers
 from ...core.training.task import Batch, Task
-from .alignment import check_host
-from .dataset import Dataset
+from .alignment import check_host, level_of_share
+from .dataset import Dataset, weights_digest
 from .gradients import check_differentiable, clone_for_gradients, gradients_through
 from .host_conds import Told, told_of
 from .host_loss import Asked, BridgeLoss, OwnLoss
@@ -101,12 +101,13 @@ class Host:
         empty = torch.zeros(shape)
         return empty[None] if self.patcher.model.latent_format.latent_dimensions == 3 else empty.movedim(1, 0)
 
-    def given_to(self, told: Told, layers: dict[str, nn.Module]) -> dict:
-        """JSON of what the result depends on, besides the inputs: the data, what is told of them, and the MODEL."""
-        conditioning = told_digest(told, len(self.clips))
+    def given_to(self, asked: Asked) -> dict:
+        """JSON of what the result depends on, besides the inputs: the data, what is told of them, and the MODEL with
+        what lies on it: LoRAs are in its weights while it runs, and another schedule in its levels."""
         return {
-            "data": identity(self.clips), "model": self.name, "weights": weights_digest(layers),
-            "conditioning": conditioning,
+            "data": identity(self.clips), "model": self.name,
+            "weights": weights_digest(asked.model.diffusion_model), "levels": levels_of(asked.model.model_sampling),
+            "conditioning": told_digest(asked.told, len(self.clips)),
         }  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def trained_beside(
     def draw(generator: torch.Generator, n: int) -> Batch:
         return loss.draw(order.rows(n), generator)
 
-    of = host.given_to(asked.told, dict(zip(lora.named(), lora.beside, strict=True)))
+    of = host.given_to(asked)
     with lora.added():
         return run_training(
             Task(parts, parameters, draw, loss, config), given, save=save, folder="loras", sample=sample, of=of,
@@ -163,19 +164,27 @@ def sampled(asked: Asked, host: Host, made: Callable[[], Tensor]) -> Callable[[]
     return sample
 
 
-def weights_digest(layers: dict[str, nn.Module]) -> str:
-    """Of the beginnings of the host's own weights that something is trained beside: another text for another host."""
-    found = hashlib.sha256()
-    for name, layer in layers.items():
-        start = layer.weight.detach().flatten()[:64].to("cpu", torch.float64)
-        found.update(f"{name} {tuple(layer.weight.shape)} {start.sum().item():.9e}".encode())
-    return found.hexdigest()[:16]
+def levels_of(sampling) -> dict:
+    """JSON: of which kind a MODEL's levels are, and some of them."""
+    kind = [one.__name__ for one in type(sampling).__mro__ if one.__module__.startswith("comfy.")]
+    return {"kind": kind, "some": [float(f"{level_of_share(sampling, n / 8):.6g}") for n in range(1, 9)]}
 
 
 def told_digest(told: Told, count: int) -> str:
+    """Of all that is told of the clips: another text where any of it is another."""
     found = hashlib.sha256()
     for i in range(count):
-        for embedded, _ in told(i):
-            value = float("nan") if embedded is None else embedded.detach().double().sum().item()
-            found.update(f"{value:.9e}".encode())
+        found.update(repr(_summed_up(told(i))).encode())
     return found.hexdigest()[:16]
+
+
+def _summed_up(tree):
+    """Tensors by their sums, other objects by their kind."""
+    if isinstance(tree, Tensor):
+        x = tree.detach().double()
+        return tuple(tree.shape), f"{x.sum().item():.9e}", f"{x.square().sum().item():.9e}"
+    if isinstance(tree, dict):
+        return {key: _summed_up(value) for key, value in sorted(tree.items())}
+    if isinstance(tree, list | tuple):
+        return [_summed_up(value) for value in tree]
+    return tree if tree is None or isinstance(tree, bool | int | float | str) else type(tree).__name__

@@ -153,12 +153,10 @@ def train_adapter_beside(
         def save(path: Path) -> None:
             checkpoints.save({"adapter": network}, path, config)
 
-        named = asked.model.diffusion_model.named_modules()
-        layers = {name: module for name, module in named if getattr(module, "weight", None) is not None}
         return run_training(
             Task({"adapter": network}, list(network.parameters()), draw, loss, config), given, save=save,
             folder="aqueduct", sample=sampled(asked, host, lambda: loss.sample(0, SAMPLE_STEPS, given.seed)),
-            of=host.given_to(asked.told, asked.model, layers), beside=asked.model,
+            of=host.given_to(asked), beside=asked.model,
         )  # fmt: skip
 
     def patched(clone):
