@@ -123,6 +123,7 @@ def _minimise(run: Run, loss: Callable[[int], Tensor], checkpoint: Path | None, 
                 processes.agree(told or signals.noted())
             if checkpoint is not None and (step + 1 == settings.steps or (step + 1) % settings.save_every == 0):
                 processes.agree(_error_of(run.save, checkpoint))
+        processes.agree(signals.noted())  # one that came during the last save
     return progress
 
 

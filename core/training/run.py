@@ -57,7 +57,7 @@ class Run:
             group["lr"] = self._rate(step)
         self.scaler.unscale_(self.optimiser)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm).item()
-        if not math.isfinite(norm) and not self.scaler.is_enabled():  # a scaler leaves such a step out
+        if not math.isfinite(norm) and not self._may_be_scale():
             raise FloatingPointError(f"the gradient became {norm} at step {step}; lower the learning rate")
         self._torn = True
         self.scaler.step(self.optimiser)  # none where the scale was too much for float16; it is lowered then
@@ -68,6 +68,11 @@ class Run:
         if self.plateau is not None:
             self.plateau.watch(self.progress.losses)
         self._torn, self._at_start = False, None
+
+    def _may_be_scale(self) -> bool:
+        """Whether a gradient overflowed for float16's scale: such a step is left out, and the scale halved. Below 1 it
+        is no longer to blame."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() >= 1
 
     def _rate(self, step: int) -> float:
         plateau = self.plateau

@@ -246,6 +246,20 @@ def test_signals_wait_for_the_end_of_the_step(tmp_path, number, error):
     assert_same(run(task(), path), run(task()))
 
 
+def test_a_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
+    real, path = resumable.write, tmp_path / "run.pt"
+
+    def write(state, path) -> None:
+        if len(state["losses"]) == SETTINGS.steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(state, path)
+
+    monkeypatch.setattr(resumable, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        run(task(), path)
+    assert len(resumable.read(path)["losses"]) == SETTINGS.steps
+
+
 def test_signals_that_come_again_do_not_wait(tmp_path, monkeypatch):
     """Two at once are one, as from a terminal and a launcher; a third, later, means now."""
     clock, path = iter([0.0, 0.1, 5.0]), tmp_path / "run.pt"
@@ -301,6 +315,17 @@ def test_gradient_that_is_not_finite_leaves_the_file(tmp_path):
     with pytest.raises(FloatingPointError, match="gradient became nan at step 7"):
         run(replace(made, loss=loss), path)
     assert_same(run(task(), path), run(task()))
+
+
+def test_gradients_that_no_scale_makes_finite_stop():
+    """float16 leaves steps out while the scale of its loss falls; where that is not the reason, it is as in float32."""
+    made = task()
+
+    def loss(batch) -> Tensor:
+        return made.loss(batch) + (0 * made.parts["model"].scale).abs().sqrt().sum()
+
+    with pytest.raises(FloatingPointError, match="gradient became nan at step 17"):  # 65536 halved as often
+        run(replace(made, loss=loss), settings=replace(SETTINGS, steps=30, precision="float16"))
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
