@@ -27,6 +27,7 @@ from ._comfy.training_exemplar import (
     networks,
     pictures_of,
     pixels_of,
+    seen_through,
 )
 from ._comfy.training_models import arguments_of
 
@@ -136,6 +137,7 @@ class AqueductTrainExemplar(io.ComfyNode):
             others = {} if encoder.network is None else {"encoder": encoder.network}
             task = translator.task(sample, space.shape(given.batch, resolution), others, config)
             data = {"pictures": pixels_of(folder), "controls": pixels_of(controls), "pairs": pairs}
+            data |= seen_through(vae, clip_vision)
             trained = run_training(
                 task, given, folder="aqueduct", alone=True, of=data | {"images": content(images)},
                 save=lambda path: checkpoints.save(dict(task.parts), path, config),

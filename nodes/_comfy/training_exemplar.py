@@ -12,7 +12,7 @@ from ...core import checkpoints
 from ...core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, initialise, start_from
 from ...core.training.exemplar_folder import ExemplarFolder
 from ...core.training.exemplar_pairs import PhotoControl, PictureCrops, Triples
-from .dataset import fingerprint, folder_path
+from .dataset import fingerprint, folder_path, weights_digest
 from .exemplar_encode import class_tokens, latents
 from .exemplar_model import DINOV2, ENCODER, NETWORK, OWN, READER_KEY, takes_exemplars
 from .files import model_path
@@ -54,6 +54,12 @@ def pixels_of(folder: str) -> str:
 
 def content(images: Tensor | None) -> str:
     return "" if images is None else hashlib.sha256(images.cpu().contiguous().numpy().data).hexdigest()[:16]
+
+
+def seen_through(vae, clip_vision) -> dict:
+    """JSON: another where pictures come to other latents, or another [CLS]."""
+    networks = {"vae": vae and vae.first_stage_model, "clip_vision": clip_vision and clip_vision.model}
+    return {name: network and weights_digest(network) for name, network in networks.items()}
 
 
 @dataclass(frozen=True, eq=False)

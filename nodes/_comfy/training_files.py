@@ -4,6 +4,7 @@ Trained networks go where the loaders look. In ``output/aqueduct/training`` lie 
 unfinished, with ``<prefix>.resume.json``, which says of what it is, and a record of each finished one.
 """
 
+import glob
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import folder_paths
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -163,12 +164,13 @@ class Record:
 
     @classmethod
     def find(cls, prefix: str, description: Description) -> "Record | None":
-        """That of a training that would come out the same, if its file is still there as it was."""
+        """That of a training that would come out the same, if its file is still there as it was. Broken records, as a
+        full disk leaves them, are passed over."""
         wanted = json.loads(json.dumps(description))
         place = _records() / prefix
-        for file in sorted(place.parent.glob(f"{place.name}_*.safetensors"), reverse=True):
-            with suppress(OSError, KeyError, ValueError), safe_open(file, "pt") as opened:
-                told = json.loads(opened.metadata()[KEY])
+        for file in sorted(place.parent.glob(f"{glob.escape(place.name)}_*.safetensors"), reverse=True):
+            with suppress(OSError, KeyError, ValueError, SafetensorError), safe_open(file, "pt") as opened:
+                told = json.loads((opened.metadata() or {})[KEY])
                 stat = os.stat(told["path"])
                 if told["description"] == wanted and [stat.st_size, stat.st_mtime_ns] == [told["size"], told["time"]]:
                     names = opened.keys()
