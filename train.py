@@ -22,17 +22,20 @@ def main(arguments: list[str] | None = None) -> int:
     Whatever its reader can do something about is one line on stderr; the rest is a traceback.
     """
     asked = _arguments(arguments)
+    try:
+        import torch
+
+        from .core.training.config import read
+        from .core.training.processes import launched
+    except ImportError as error:
+        print(f"error: {error}: take ComfyUI's Python, or one that has what this trains with", file=sys.stderr)
+        return 2
+
     if asked.list or not asked.configs:
         return _list()
-
-    import torch
-
-    from .core.training.config import read
-    from .core.training.processes import launched
-
     if asked.threads:
         torch.set_num_threads(asked.threads)
-    changes = asked.set + ([f"run.steps={asked.steps}"] if asked.steps else [])
+    changes = asked.set + ([f"run.steps={asked.steps}"] if asked.steps is not None else [])
     try:
         recipes = [read(_file(config), changes) for config in asked.configs]  # all, before the first begins
         processes = launched()
@@ -117,6 +120,7 @@ def _run(recipe, output: Path, processes) -> int:
 def _train(recipe, checkpoint: Path, processes) -> None:
     import torch
 
+    from .core.training import begun
     from .core.training.config import Files
     from .core.training.ema import Ema
     from .core.training.loop import train_task
@@ -126,13 +130,28 @@ def _train(recipe, checkpoint: Path, processes) -> None:
     task = recipe.job.make(recipe, Files(checkpoint.parent, processes.device, _pictures, _clip))
     progress = ema = None
     if task.parameters:  # none: parts of earlier runs are only joined
+        if not recipe.run.steps:
+            raise ValueError("run.steps is 1 or more, got 0")
+        begun.check(recipe, checkpoint, processes.main)
         _check_memory(recipe, task, processes)
         ema = recipe.ema and Ema(task.parameters, recipe.ema)
         plateau = recipe.plateau and Plateau(**vars(recipe.plateau))
+        report, first = _report(recipe), None
+
+        def told(step: int, progress) -> None:
+            nonlocal first
+            if first is None and step:
+                print(f"{recipe.name}: goes on from step {step} of {recipe.run.steps}", flush=True)
+            first = step if first is None else first
+            report(step, progress)
+
         progress = train_task(
             task, recipe.run, torch.Generator().manual_seed(recipe.data_seed), processes=processes,
-            checkpoint=checkpoint, report=_report(recipe), ema=ema, plateau=plateau,
+            checkpoint=checkpoint, report=told, ema=ema, plateau=plateau,
         )  # fmt: skip
+        if processes.main and first is None:
+            print(f"{recipe.name}: all {len(progress.losses)} steps were done before; more of them go on, and without "
+                  f"{checkpoint} it begins anew", flush=True)  # fmt: skip
     if processes.main:
         with ema.swapped() if ema else nullcontext():
             _write(recipe, task, progress, checkpoint.parent)

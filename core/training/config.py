@@ -52,6 +52,10 @@ class Recipe:
     plateau: PlateauSettings | None = None
     report: int = 50
 
+    def __post_init__(self) -> None:
+        if self.report < 1:
+            raise ValueError(f"report is 1 or more, got {self.report}")
+
     def training(self) -> dict[str, object]:
         """What every model's file says of its training; jobs add the data and the loss."""
         decay = "lowered on plateaus" if self.plateau else "cosine to zero" if self.run.cosine else "constant"

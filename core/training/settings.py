@@ -35,6 +35,9 @@ class LoopSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ValueError(f"no precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
+        for key, least in (("steps", 0), ("warmup", 0), ("save_every", 1), ("accumulate", 1)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} is {least} or more, got {getattr(self, key)}")
 
     def rate(self, step: int) -> float:
         if not self.cosine:

@@ -89,6 +89,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny, tmp_path, capsys
     assert not (parted / "tiny.safetensors").exists()
     monkeypatch.setattr(train, "_report", report)
     assert run(tiny, parted) == 0
+    assert "tiny: goes on from step 3 of 5" in capsys.readouterr().out
     assert losses(parted) == losses(whole)
     first, second = (checkpoints.load(folder / "tiny.safetensors")[0] for folder in (whole, parted))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -131,6 +132,13 @@ def test_parts_are_joined_without_a_step(tiny, tmp_path):
         ("run.stepz=3", 2, "did you mean 'steps'"),
         ("run.steps=many", 2, "run.steps is a whole number, got 'many'"),
         ("steps", 2, "table.key=value"),
+        ("run.steps=-3", 2, "steps is 0 or more, got -3"),
+        ("run.steps=0", 1, "run.steps is 1 or more, got 0"),
+        ("run.save_every=0", 2, "save_every is 1 or more, got 0"),
+        ("report=0", 2, "report is 1 or more, got 0"),
+        ("data.batch=0", 2, "size, batch and each of shortest are 1 or more"),
+        ("data.size=16", 2, "a shorter side of 12 pixels at most, and crops of 16 do not fit: add to shortest"),
+        ("restoration.factor=0", 2, "factor is 1 or more, got 0"),
         ("data.folder=nowhere", 1, "a/nowhere (looked for .png"),
         ("start.model=earlier", 1, "earlier.safetensors, which this run starts from"),
     ],
@@ -145,6 +153,27 @@ def test_a_checkpoint_of_another_training_is_refused(tiny, tmp_path, capsys):
     run(tiny, tmp_path, "--steps", "1")
     assert run(tiny, tmp_path, "--set", "network.channels=32") == 1
     assert "is of another training" in capsys.readouterr().err
+
+
+def test_weights_are_not_told_as_those_of_another_training(tiny, tmp_path, capsys):
+    """Networks of one shape: a finished run whose file was changed since."""
+    assert run(tiny, tmp_path) == 0
+    written = (tmp_path / "tiny.safetensors").read_bytes()
+    assert run(tiny, tmp_path, "--set", "restoration.factor=2", "--set", "seed=5") == 1
+    told = capsys.readouterr().err
+    assert "restoration.factor was 4, here it is 2; seed was 0, here it is 5" in told and told.count("\n") == 1
+    assert (tmp_path / "tiny.safetensors").read_bytes() == written
+    (tmp_path / "tiny.resume.json").unlink()
+    assert run(tiny, tmp_path, "--set", "restoration.factor=2") == 0
+
+
+def test_what_may_change_on_the_way(tiny, tmp_path, capsys):
+    assert run(tiny, tmp_path, "--steps", "2") == 0
+    changes = [part for change in ("data.batch=1", "run.accumulate=2") for part in ("--set", change)]
+    assert run(tiny, tmp_path, *changes) == 0
+    assert "goes on from step 2 of 5" in capsys.readouterr().out
+    assert run(tiny, tmp_path) == 0
+    assert "all 5 steps were done before" in capsys.readouterr().out
 
 
 def test_the_first_that_fails_ends_it(tiny, tmp_path, capsys):

@@ -42,6 +42,8 @@ class Damaged:
         for what, known in (("kind", DAMAGES), ("noise", NOISES)):
             if getattr(self, what) not in known:
                 raise ValueError(unknown(what, getattr(self, what), list(known)))
+        if self.factor is not None and self.factor < 1:
+            raise ValueError(f"factor is 1 or more, got {self.factor}")
         try:
             self.problem()
         except TypeError as error:  # a factor of inpainting
@@ -63,6 +65,15 @@ class CropData:
     batch: int = 8
     folder: str | None = None
     shortest: tuple[int, ...] = (80, 128, 192, 256)  # a crop is between a quarter of a picture and most of it
+
+    def __post_init__(self):
+        if min(self.size, self.batch, *self.shortest) < 1 or not self.shortest:
+            raise ValueError(f"size, batch and each of shortest are 1 or more, got {self}")
+        if self.size > max(self.shortest):
+            raise ValueError(
+                f"pictures are reduced to a shorter side of {max(self.shortest)} pixels at most, and crops of "
+                f"{self.size} do not fit: add to shortest, {list(self.shortest)}"
+            )
 
     def crops(self, files: Files) -> Crops:
         """Raises ValueError for a folder without a picture that is large enough."""
