@@ -90,9 +90,14 @@ class AqueductVideoDataset(io.ComfyNode):
         about = told(latents)
         shown = range(min(PREVIEWED, len(latents)))
         pictures = [latents.tensor(n, "first") / 255 for n in shown]
-        captions = [latents.index.clips[n].caption or latents.index.clips[n].path for n in shown]
+        captions = [_label(latents.index.clips[n]) for n in shown]
         dataset = Dataset(latents, conditioned(latents, clip), about.splitlines()[0])
         return io.NodeOutput(dataset, about, contact_sheet(pictures, captions))
+
+
+def _label(clip) -> str:
+    """Under its picture; of several clips of one file each says where it begins."""
+    return clip.caption or (f"{clip.path}, frame {clip.first}" if clip.first else clip.path)
 
 
 NODES = [AqueductVideoDataset]

@@ -162,6 +162,8 @@ def write_dataset(
 def read_index(folder: Path) -> Index:
     """Raises FileNotFoundError where nothing was prepared (to the end), ValueError for what is no index."""
     path = Path(folder) / INDEX
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; scripts/prepare.py makes one of videos")
     if not path.is_file():
         raise FileNotFoundError(
             f"{folder} holds no {INDEX}: it is no prepared data set, or its preparation did not come to the end (start "

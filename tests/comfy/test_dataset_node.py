@@ -120,6 +120,16 @@ def test_pixels_without_a_vae(output, videos):
     assert preview.dim() == 4 and preview.shape[0] == 1 and preview.shape[-1] == 3
 
 
+def test_the_preview_tells_clips_of_one_file_apart(output, tmp_path, monkeypatch):
+    from aqueduct.nodes import training_data
+
+    said = []
+    monkeypatch.setattr(training_data, "contact_sheet", lambda pictures, captions: said.extend(captions))
+    write_video(tmp_path / "videos" / "a.mp4")
+    dataset_of(tmp_path / "videos")
+    assert said == ["a.mp4", "a.mp4, frame 5"]
+
+
 def test_an_image_vae_sees_frame_by_frame(output, videos):
     vae = image_vae()
     latents = dataset_of(videos, vae=vae)[0].latents

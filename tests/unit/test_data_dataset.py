@@ -160,6 +160,9 @@ def test_half_a_shard_is_not_taken_for_one(tmp_path):
 
 
 def test_what_is_no_data_set_is_refused(tmp_path, dataset):
+    with pytest.raises(FileNotFoundError, match="there is no folder .*elsewhere; scripts/prepare.py makes one"):
+        LatentDataset.open(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no index.json"):
         LatentDataset.open(tmp_path / "elsewhere")
     (dataset.folder / dataset.index.clips[-1].shard).unlink()
