@@ -13,7 +13,8 @@ from aqueduct.core.networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, 
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.jobs.exemplar_data import pooled_token
 
-STEPS, SOLVER = 20, "bbdm"
+STEPS, SOLVER = 5, "bbdm"
+DIFFUSION_STEPS = 50  # it begins at noise, and needs more
 PAPER_STEPS = 50  # of its Table 6
 BATCH = 32
 SHIPPED, ENCODER = "exemplar_scenes", "exemplar_encoder"
@@ -32,6 +33,7 @@ class Row:
     file: str
     encoder: Callable[["Models"], Encode] | None
     others: tuple[str, ...] = ()  # files that its answers depend on besides
+    steps: int = STEPS
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -48,7 +50,9 @@ ROWS = {
     "+ pooled token": Row("exemplar_pooled", lambda models: pooled_token),
     "+ self-supervised token": Row("exemplar_global", _shipped_encoder, (SHIPPED, ENCODER)),
     OURS: Row(SHIPPED, _shipped_encoder),
-    "conditional diffusion, control and token": Row("exemplar_diffusion", _shipped_encoder, (SHIPPED, ENCODER)),
+    "conditional diffusion, control and token": Row(
+        "exemplar_diffusion", _shipped_encoder, (SHIPPED, ENCODER), DIFFUSION_STEPS
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from _ebdm_figures import sheet
-from _ebdm_models import OURS, SHIPPED, Models
+from _ebdm_models import OURS, ROWS, SHIPPED, Models
 from _ebdm_quality import answered
 from _ebdm_scenes import SEED, crops, edge_scenes, grid, mask_scenes
 
@@ -36,6 +36,6 @@ def ablation_sheet(models: Models, path: Path) -> None:
     rows = []
     for questions in (make(SHOWN, seed=SEED + 4) for make in (edge_scenes, mask_scenes, crops)):
         given = [(x / 2 + 0.5).unbind() for x in (questions.control, questions.exemplar)]
-        made = [answered(models, name, questions).unbind() for name in names]
+        made = [answered(models, name, questions, ROWS[name].steps).unbind() for name in names]
         rows += zip(*given, *made, (questions.photo / 2 + 0.5).unbind(), strict=True)
     sheet(rows, ["control", "exemplar", *(SHORT[name] for name in names), "truth"], path)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from _ebdm_models import OURS, ROWS, SHIPPED, SOLVER, STEPS, Models
+from _ebdm_models import OURS, ROWS, SHIPPED, SOLVER, Models
 from _ebdm_scenes import SEED, SETS, Asked, one_layout_in_families
 from _emg_quality import bootstrapped
 from _emg_store import Store
@@ -67,7 +67,7 @@ def measure_ablation(models: Models, store: Store, quick: bool) -> None:
         files: dict[str, tuple[str, ...]] = dict.fromkeys(given, ())
         for row, made_by in models.rows().items():
             files[row] = made_by.files
-            makers[row] = partial(answered, models, row, questions, 2 if quick else STEPS)
+            makers[row] = partial(answered, models, row, questions, 2 if quick else made_by.steps)
         for row, made in makers.items():
             store.once(part, row, models.digest(EYES, *files[row]), lambda judge=judge, made=made: judge(made()))
         floor = partial(unlike, judge, make, eyes)
@@ -80,7 +80,7 @@ def unlike(judge: Judge, make: Callable[..., Asked], eyes) -> list[float]:
     return bootstrapped(features_of(others.photo / 2 + 0.5, eyes), judge.seen)
 
 
-def answered(models: Models, row: str, questions: Asked, steps: int = STEPS, solver: str = SOLVER) -> Tensor:
+def answered(models: Models, row: str, questions: Asked, steps: int, solver: str = SOLVER) -> Tensor:
     """What a model answers; picture n by the seed n, whichever the model."""
     return models.translator(row)(questions.control, questions.exemplar, range(len(questions)), steps, solver)
 
@@ -100,12 +100,12 @@ def measure_diversity(models: Models, store: Store, quick: bool) -> None:
 
     truth = questions.photo / 2 + 0.5
     store.once(part, "truth", models.digest(EYES), lambda: measured(lambda seed: truth, 1))
-    for row in models.rows():
-        translate = models.translator(row)
+    for row, made_by in models.rows().items():
+        translate, steps = models.translator(row), 2 if quick else made_by.steps
 
-        def pictures(seed: int, translate=translate) -> Tensor:
+        def pictures(seed: int, translate=translate, steps=steps) -> Tensor:
             own = range(1000 * seed, 1000 * seed + len(questions))
-            return translate(questions.control, questions.exemplar, own, 2 if quick else STEPS)
+            return translate(questions.control, questions.exemplar, own, steps)
 
         store.once(part, row, models.digest(EYES, *ROWS[row].files), lambda p=pictures: measured(p, seeds))
 

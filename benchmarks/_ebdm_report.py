@@ -3,7 +3,7 @@
 import random
 import statistics
 
-from _ebdm_models import OURS, STEPS
+from _ebdm_models import DIFFUSION_STEPS, OURS, STEPS
 from _ebdm_report_cost import operations, sizes, small_cost, table
 from _emg_claims import interval, part
 
@@ -38,8 +38,8 @@ def _head(result: dict) -> list[str]:
         "# EBDM at a small scale", "",
         f"`python3 benchmarks/ebdm.py` on {result['machine']}, torch {result['torch']}; {took / 60:.0f} minutes. "
         "Pictures of 64 x 64 pixels, no VAE; layouts, texture families and photographs that no training showed; "
-        f"{STEPS} steps, solver bbdm (the diffusion: ancestral). Brackets are 95% intervals, by bootstrap over "
-        "pictures, of one training each.", "",
+        f"{STEPS} steps, solver bbdm (the diffusion: {DIFFUSION_STEPS}, ancestral). Brackets are 95% intervals, by "
+        "bootstrap over pictures, of one training each.", "",
         "![Controls against exemplars](ebdm_grid.jpg)", "",
     ]  # fmt: skip
 

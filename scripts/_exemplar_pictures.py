@@ -26,7 +26,7 @@ from aqueduct.core.training.texture_scenes import example_scenes, labels, render
 from aqueduct.scripts._exemplar_workflows import FILM, MODEL, SIDE
 from aqueduct.scripts._pack import ROOT
 
-SCENE, STEPS = 64, 20  # as in Example Image, and in the workflows
+SCENE, STEPS = 64, 5  # as in Example Image, and in the workflows
 
 
 @cache

@@ -113,7 +113,7 @@ def exemplar_edges(info: dict) -> Graph:
     shown = g.add("AqueductExemplarEncode", (760, 580), image=batch[0], vae=loader["vae"])
     styled = g.add("AqueductApplyExemplar", (760, 720), model=loader["model"], exemplar=shown[0])
     four = g.add("RepeatLatentBatch", (1280, 700), samples=control["latent"], amount=len(SCENES))
-    walked = walk(g, loader, (1280, 60), steps=20, solver="bbdm")
+    walked = walk(g, loader, (1280, 60), steps=5, solver="bbdm")
     noise = g.add("RandomNoise", (1280, 560), noise_seed=1)
     pictures = bridged(g, styled[0], loader, four[0], walked, noise, (1640, 60))
     kept(g, pictures[0], "Pictures", (1980, 60), "exemplar_edges", 3.0)
@@ -151,7 +151,7 @@ def exemplar_mask(info: dict) -> Graph:
             "AqueductApplyExemplar", (x, 330), title=f"Apply, {title.lower()}", model=model[0], exemplar=shown[0],
             mask=mask[0],
         )  # fmt: skip
-    walked = walk(g, loader, (1140, 60), steps=20, solver="bbdm")
+    walked = walk(g, loader, (1140, 60), steps=5, solver="bbdm")
     noise = g.add("RandomNoise", (1140, 560), noise_seed=1)
     both = bridged(g, model[0], loader, control["latent"], walked, noise, (1500, 60))
     kept(g, both[0], "Both", (1840, 60), "exemplar_mask", 5.0)
@@ -210,7 +210,7 @@ def exemplar_video(info: dict) -> Graph:
     guided = g.add("AqueductGeometricConsistency", (760, 680), model=styled[0], motion=motion[0])
     noise = g.add("AqueductWarpNoise", (760, 980), motion=motion[0], strategy="white", seed=1, renew=0.0)
     fresh = g.add("RandomNoise", (1140, 720), title="Noise of every frame", noise_seed=1)
-    walked = walk(g, loader, (1140, 60), steps=20, solver="ode")
+    walked = walk(g, loader, (1140, 60), steps=5, solver="ode")
     ours = bridged(g, guided["model"], loader, control["latent"], walked, noise, (1500, 60))
     plain = bridged(g, styled[0], loader, control["latent"], walked, fresh, (1500, 720))
     for n, (title, images) in enumerate((("Video", ours), ("Without", plain))):

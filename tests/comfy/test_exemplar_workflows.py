@@ -46,9 +46,9 @@ def test_edges_take_after_four_exemplars(server, tmp_path):
     assert made.shape == (4, 3, 128, 128) and len(exemplars) == 4
     distances = palette_distances(made, exemplars)
     others = distances[~torch.eye(4, dtype=torch.bool)]
-    assert distances.diagonal().mean() < 0.85 * others.mean()  # measured: 27 and 37
+    assert distances.diagonal().mean() < 0.85 * others.mean()  # measured: 28 and 42
     wanted = (control[:, :1] > 0.5).expand(4, -1, -1, -1)
-    assert edge_scores(canny(made, sigma=1.0).bool(), wanted).recall.mean() > 0.5
+    assert edge_scores(canny(made, sigma=1.0).bool(), wanted).recall.mean() > 0.7  # measured: 0.85
 
 
 def test_no_strength_takes_after_none(server, tmp_path):
@@ -64,20 +64,20 @@ def test_no_strength_takes_after_none(server, tmp_path):
 
 
 def test_two_exemplars_each_on_its_half(server, tmp_path):
-    """Far from the seam either half is as if its exemplar were alone (measured: 0.10); the other is not (0.48)."""
+    """Far from the seam either half is as if its exemplar were alone (measured: 0.04); the other is not (0.51)."""
     prompt = _shipped.prepare("exemplar_mask", server)
     set_input(prompt, "AqueductBridgeTimes", "steps", STEPS)
     outputs = server.run(prompt, timeout=900)["outputs"]
     both = pictures_of(outputs, prompt, "Both", server, tmp_path, zoom=5)[0]
     alone = pictures_of(outputs, prompt, "Left alone", server, tmp_path, zoom=5)[0]
     apart = (both - alone).abs().mean((0, 1))
-    assert apart[:16].mean() < 0.5 * apart[-16:].mean()
+    assert apart[:16].mean() < 0.2 * apart[-16:].mean()
 
 
 def test_a_film_holds_one_style(server, tmp_path):
     """Warped noise and guidance against noise of every frame's own: neighbours differ less, the style is held.
 
-    Measured: 0.046 against 0.062.
+    Measured: 0.050 against 0.078.
     """
     prompt = _shipped.prepare("exemplar_video", server)
     set_input(prompt, "AqueductBridgeTimes", "steps", 4)
