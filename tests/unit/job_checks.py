@@ -17,9 +17,9 @@ def recipe(name: str) -> Recipe:
     return read(CONFIGS / "small" / f"{name}.toml")
 
 
-def check_steps(name: str, files, steps: int) -> None:
+def check_steps(name: str, files, steps: int, tolerance: float = TOLERANCE) -> None:
     """The first losses are those that were written down, on stand-ins for data and for earlier runs."""
-    assert replay(name, steps, files) == pytest.approx(WRITTEN[name][:steps], rel=TOLERANCE)
+    assert replay(name, steps, files) == pytest.approx(WRITTEN[name][:steps], rel=tolerance)
 
 
 def check_file(name: str, files) -> Task:
