@@ -114,7 +114,7 @@ def common_inputs(
         )),
         io.Boolean.Input("resume", default=True, tooltip=(
             "Go on where a training of this prefix was stopped, exactly, if its inputs were these; of others it is an "
-            "error. Off: begin anew, and throw away what was left. A training that has ended with these inputs is found "
+            "error. Off: begin anew, and throw away what was left. What has ended with these inputs is found "
             "again either way: another seed trains anew"
         )),
     ]  # fmt: skip
