@@ -11,8 +11,8 @@ from ..core.bridges import brownian
 from ..core.networks.layout import InputLayout
 from ..core.plots.film_strips import film_strips
 from ..core.training.exemplar import STAGES, Objective, ebdm, late_times
+from ..core.training.exemplar_pairs import CONTROLS
 from ..core.training.exemplar_task import EXEMPLAR_SIZES, Translator
-from ..core.training.jobs.exemplar_data import CONTROLS
 from ..core.training.plateau import Plateau
 from ._comfy.dataset import folder_path
 from ._comfy.exemplar_model import takes_exemplars
@@ -84,7 +84,7 @@ class AqueductTrainExemplar(io.ComfyNode):
                     "Side of the crops that are trained on, pixels. Shipped model: 32. Paper: 256"
                 )),
                 io.Combo.Input("size", options=list(EXEMPLAR_SIZES), default="small", tooltip=(
-                    "Of a new network. tiny: 0.3 million weights in all; small: 2.2, the shipped model's; EBDM-f4: the "
+                    "Of a new network. tiny: 0.3 million weights in all; small: 2.1, the shipped model's; EBDM-f4: the "
                     "paper's, for latents of VQ-f4 and large GPUs"
                 )),
                 io.Float.Input("variance", default=0.01, min=1e-4, max=10.0, step=1e-4, round=False, tooltip=(

@@ -70,7 +70,7 @@ def aligned_to(name: str, angles: Callable[[], Tensor]) -> Precondition:
 def _angle(bridge: Bridge, t: Tensor) -> Tensor:
     """``atan2(c, a)``, 0 at the data; at T, where both vanish, its limit pi/2."""
     a, _, c = bridge.coefficients(t)
-    return torch.where(t < 1, torch.atan2(c, a), torch.full_like(t, math.pi / 2))
+    return torch.where(t < 1, torch.atan2(c, a), torch.full_like(c, math.pi / 2))
 
 
 def _cosine_time(bridge: Bridge, t: Tensor) -> Tensor:

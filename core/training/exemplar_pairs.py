@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ..controls import COCOSNET_CANNY, canny
 from .restoration import Crops
 
 # photographs [n, 3, h, w] in 0..1 -> control images [n, 1 or 3, h, w] in 0..1 (controls.py)
 PhotoControl = Callable[[Tensor], Tensor]
+CONTROLS: dict[str, PhotoControl] = {"canny": canny, "canny-cocosnet": partial(canny, **COCOSNET_CANNY)}
 
 
 @dataclass(frozen=True, eq=False)

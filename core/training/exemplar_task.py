@@ -38,7 +38,7 @@ class ExemplarSize:
 
 EXEMPLAR_SIZES: dict[str, ExemplarSize] = {
     "tiny": ExemplarSize(16, (1, 2), 1, (1,), 16, 8, 32, 2, fold=2),
-    "small": ExemplarSize(32, (1, 1, 2), 1, (0, 1), 24, 8, 64, 2, fold=2),  # of the model that ships
+    "small": ExemplarSize(16, (2, 3, 3), 1, (1, 2), 24, 8, 64, 2),  # of the model that ships
     "EBDM-f4": ExemplarSize(128, (1, 4, 8), 2, (1, 2), 64, 32, 512, 4),  # EBDM Table 5
 }
 

@@ -38,7 +38,7 @@ def test_exemplar_sizes_are_those_they_are_called_after():
     from aqueduct.scripts._pack import ROOT
 
     shipped = checkpoints.read_config(ROOT / "models" / "exemplar_scenes.safetensors")["parts"]["model"]["arguments"]
-    assert EXEMPLAR_SIZES["small"].arguments(3, 128) == shipped
+    assert EXEMPLAR_SIZES["small"].arguments(3, 128) == {"fold": 1} | shipped
     assert EXEMPLAR_SIZES["EBDM-f4"].arguments(3, 768) == {
         "in_channels": 3, "out_channels": 3, "channels": 128, "multipliers": [1, 4, 8], "blocks": 2, "sites": [1, 2],
         "head_channels": 64, "groups": 32, "features": 768, "context": 512, "expansion": 4, "fold": 1,

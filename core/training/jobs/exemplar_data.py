@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from ...controls import COCOSNET_CANNY, canny, mask_map
+from ...controls import mask_map
 from ...tables import unknown
 from ..config import Files
 from ..exemplar_folder import ExemplarFolder
-from ..exemplar_pairs import PhotoControl, PictureCrops, Triples
+from ..exemplar_pairs import CONTROLS, PictureCrops, Triples
 from ..task import Batch
 from ..texture_scenes import TextureScenes
 
@@ -21,7 +20,6 @@ PICTURES = (
     "and 22 frames of Big Buck Bunny (CC BY 3.0)"
 )
 SOFTER = 0.25  # share of the batches with CoCosNet's thresholds, so that users' own edges are not new to a model
-CONTROLS: dict[str, PhotoControl] = {"canny": canny, "canny-cocosnet": partial(canny, **COCOSNET_CANNY)}
 
 
 @dataclass(frozen=True)
