@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_IMPORT_SHARE = 0.03  # of what ComfyUI itself takes to import
+MAX_IMPORT_SHARE = 0.04  # of what ComfyUI itself takes to import; 47 nodes in 250 modules take 0.026
 MEASURE_IMPORT = """
 import asyncio, importlib.util, sys, time
 comfyui, loader, bytecode = sys.argv[1:]
@@ -55,7 +55,7 @@ def test_loading_says_nothing_but_the_import_time(server):
 
 def test_import_is_quick(comfyui_path, tmp_path):
     """Processor time of entry point and schemas as a share of ComfyUI's own import, in one process: about 1 % when
-    written, 0.05 to 0.09 s where ComfyUI took 4.8 to 6.5 s.
+    written, 2.6 % with three times as many nodes (0.35 s where ComfyUI took 13).
 
     A share, because a busy machine slows both alike. The second of two runs with bytecode of their own: Python compiles
     the pack's sources once, which takes twice as long as all the rest, and a shell or an image with
