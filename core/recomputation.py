@@ -10,10 +10,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 KINDS = ("cpu", "cuda", "mps", "xpu")  # of devices, each with an autocast of its own
+LISTS = (nn.ModuleList, nn.Sequential)
+
+
+def entries(network: nn.Module) -> list[nn.Module]:
+    """What a network calls one after the other: the entries of its outermost lists and sequences.
+
+    Lists within those are opened, because U-Nets call the entries of theirs one by one.
+    """
+    if not isinstance(network, LISTS):
+        return [entry for child in network.children() for entry in entries(child)]
+    return [one for entry in network for one in (entries(entry) if isinstance(entry, LISTS) else [entry])]
 
 
 def recomputed(run: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from ._comfy.adapters import LoadedAdapter, load_adapter
 from ._comfy.backbones import backbone_of
 from ._comfy.host_training import Host
 from ._comfy.schema import ADAPTER, CATEGORY, DATASET, Schema
-from ._comfy.training import Common, common_inputs, digest, run_training, trainable
+from ._comfy.training import Common, common_inputs, digest, run_training, trainable, trained_outputs
 from ._comfy.training_adapter_host import check_hosted, train_adapter_beside
 from ._comfy.training_data import compared, identity, latent_of, shown
 from ._comfy.training_models import architecture_of, arguments_of, bridge_config, copied, described
@@ -72,9 +72,7 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
             ],
             outputs=[
                 ADAPTER.Output(display_name="adapter"),
-                io.String.Output(display_name="file"),
-                io.Image.Output(display_name="losses"),
-                io.Image.Output(display_name="samples"),
+                *trained_outputs(),
             ],
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ._comfy.lora import read_lora
 from ._comfy.model import load_bridge_model
 from ._comfy.schema import BRIDGE, CATEGORY, DATASET, Schema
 from ._comfy.scratch_bridge import train_from_scratch
-from ._comfy.training import Common, common_inputs
+from ._comfy.training import Common, common_inputs, trained_outputs
 
 TRAINING = f"{CATEGORY}/training"
 HOSTS = "Wan, LTXV, SD1.5, SDXL, SVD, ..."
@@ -46,14 +46,6 @@ def lora_inputs() -> list:
             "attention and feed-forward. Empty: every linear layer and convolution. Paper: all weights are trained"
         )),
     ]  # fmt: skip
-
-
-def trained_outputs() -> list:
-    return [
-        io.String.Output(display_name="file"),
-        io.Image.Output(display_name="losses"),
-        io.Image.Output(display_name="samples"),
-    ]
 
 
 class AqueductTrainBridge(io.ComfyNode):

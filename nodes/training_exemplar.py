@@ -18,7 +18,7 @@ from ._comfy.dataset import folder_path
 from ._comfy.exemplar_model import takes_exemplars
 from ._comfy.model import load_bridge_model
 from ._comfy.schema import CATEGORY, Schema
-from ._comfy.training import Common, common_inputs, run_training, trainable
+from ._comfy.training import Common, common_inputs, run_training, trainable, trained_outputs
 from ._comfy.training_exemplar import (
     Encoder,
     Space,
@@ -104,9 +104,7 @@ class AqueductTrainExemplar(io.ComfyNode):
             ],
             outputs=[
                 io.Model.Output(display_name="model"),
-                io.String.Output(display_name="file"),
-                io.Image.Output(display_name="losses"),
-                io.Image.Output(display_name="samples"),
+                *trained_outputs(),
             ],
         )  # fmt: skip
 

@@ -5,12 +5,12 @@ from comfy_api.latest import io
 
 from ..core import checkpoints
 from ..core.networks.neural_prior import NeuralPrior
-from ..core.training.clip_tasks import prior_task
+from ..core.training.clip_tasks import device_of, prior_task
 from ..core.training.sizes import LATTE_SIZES
 from ._comfy.loading import LATENT_FORMATS
 from ._comfy.prior import load_prior
 from ._comfy.schema import CATEGORY, DATASET, PRIOR, Schema
-from ._comfy.training import Common, common_inputs, run_training, trainable
+from ._comfy.training import Common, common_inputs, run_training, trainable, trained_outputs
 from ._comfy.training_data import class_names, compared, enter, identity, latent_of, one_size, shown
 
 
@@ -45,9 +45,7 @@ class AqueductTrainNeuralPrior(io.ComfyNode):
             ],
             outputs=[
                 PRIOR.Output(display_name="prior"),
-                io.String.Output(display_name="file"),
-                io.Image.Output(display_name="losses"),
-                io.Image.Output(display_name="samples"),
+                *trained_outputs(),
             ],
         )  # fmt: skip
 
@@ -85,7 +83,7 @@ def _sampler(network, clips, latent: dict, vae):
     rows, form = shown(clips), LATENT_FORMATS[latent["format"]]()
 
     def sample():
-        device = next(network.parameters()).device
+        device = device_of(network)
         first = torch.stack([form.process_in(clips.tensor(row, "latent")[:, 0]) for row in rows]).to(device)
         y = clips.batch(rows, ["class"])["class"].to(device) if network.network.classes else None
         return compared(clips, list(form.process_out(network(first, y))), rows, latent, vae)

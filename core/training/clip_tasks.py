@@ -16,7 +16,7 @@ from ..networks.neural_prior import NeuralPrior
 from ..networks.video_bridge import VideoBridge
 from ..networks.video_unet import VideoMotionAdapter, VideoUNet
 from .geometric import MASKS, geometric_consistency, total_loss
-from .objectives import draw_bridge, uniform_weight, z0_loss
+from .objectives import draw_between, draw_bridge, uniform_weight, z0_loss
 from .task import Batch, Task
 
 LAMBDA_GEO = 0.1  # EMG section 5.1
@@ -107,7 +107,7 @@ def adapter_task(
 
     def draw(generator: torch.Generator, n: int) -> Batch:
         rows = order.rows(n)
-        t = torch.rand(len(rows), generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+        t = draw_between(len(rows), generator)
         carried = torch.rand(len(rows), generator=generator) < objective.carried
         return {"clip": rows, "t": t, "carried": carried, "noise": draw_seeds(len(rows), generator)}
 

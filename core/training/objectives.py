@@ -44,6 +44,11 @@ def draw_times(count: int, steps: int, generator: torch.Generator) -> Tensor:
     return torch.randint(1, steps + 1, (count,), generator=generator, device=generator.device).double() / steps
 
 
+def draw_between(count: int, generator: torch.Generator) -> Tensor:
+    """Float64 ``[count]``, uniform on (0, 1) but for its very ends, where a state is one of the two it lies between."""
+    return torch.rand(count, generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+
+
 def draw_bridge(bridge: Bridge, z_0: Tensor, z_T: Tensor, t: Tensor, eps: Tensor) -> Tensor:
     """``z_t = a z_0 + b z_T + c eps`` at one time per clip (FrameBridge eq. 12)."""
     a, b, c = scalars_like(z_0, *bridge.coefficients(t))

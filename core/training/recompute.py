@@ -7,18 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..recomputation import recomputed
-
-LISTS = (nn.ModuleList, nn.Sequential)
+from ..recomputation import entries, recomputed
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """What a network calls one after the other: the entries of its outermost lists and sequences, lists within those
-    opened. Single layers are left out: what they keep is their input, and that stays in any case."""
-    if not isinstance(network, LISTS):
-        return [block for child in network.children() for block in blocks(child)]
-    entries = [block for entry in network for block in (blocks(entry) if isinstance(entry, LISTS) else [entry])]
-    return [entry for entry in entries if len(list(entry.children()))]
+    """`entries` without single layers: what those keep is their input, and that stays in any case."""
+    return [entry for entry in entries(network) if len(list(entry.children()))]
 
 
 @contextmanager

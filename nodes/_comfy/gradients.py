@@ -15,7 +15,7 @@ import comfy.samplers
 import torch
 from torch import Tensor, nn
 
-from ...core.recomputation import recomputed
+from ...core.recomputation import entries, recomputed
 
 Usable = Callable[[Any], Any]
 WAY_OUT = "use mode x0, which needs no gradient"
@@ -23,7 +23,6 @@ DYNAMIC = (
     "this MODEL's weights come and go while it runs (dynamic VRAM), so no gradient goes through it: {}start ComfyUI "
     "with --disable-dynamic-vram"
 )
-LISTS = (nn.ModuleList, nn.Sequential)
 
 
 @contextlib.contextmanager
@@ -48,7 +47,7 @@ def gradients_through(guider, checkpointed: bool = False) -> Iterator[Usable]:
             for table in (module._parameters, module._buffers, module.__dict__):
                 stack.enter_context(_replaced(table, _ordinary(table)))
         if checkpointed:
-            for block in blocks(guider.inner_model.diffusion_model):
+            for block in entries(guider.inner_model.diffusion_model):
                 stack.enter_context(_replaced(block.__dict__, {"forward": _recomputed(block.forward)}))
         else:
             stack.enter_context(torch.autograd.graph.allow_mutation_on_saved_tensors())
@@ -102,16 +101,6 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if type(tree) in (list, tuple):
         return type(tree)(mapped(value, change) for value in tree)
     return tree
-
-
-def blocks(module: nn.Module) -> list[nn.Module]:
-    """What a network calls one after the other: the entries of its outermost lists and sequences.
-
-    Lists within those are opened, because U-Nets call the entries of theirs one by one.
-    """
-    if not isinstance(module, LISTS):
-        return [block for child in module.children() for block in blocks(child)]
-    return [block for entry in module for block in (blocks(entry) if isinstance(entry, LISTS) else [entry])]
 
 
 def _outside_inference(x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...core.bridges import Bridge, times
 from ...core.data.dataset import LatentDataset
 from ...core.noise.draws import FIRST, drawn
+from ...core.training.clip_tasks import draw_seeds
 from ...core.training.objectives import Weight, draw_bridge, draw_times, psi_weight, uniform_weight, z0_loss
 from ...core.training.task import Batch
 from .alignment import level_of_share
@@ -102,7 +103,7 @@ class BridgeLoss:
     weight: Weight
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        seeds = torch.randint(2**62, (len(rows),), generator=generator)
+        seeds = draw_seeds(len(rows), generator)
         return {"clip": rows, "time": draw_times(len(rows), TIMES, generator), "seed": seeds}
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -152,7 +153,7 @@ class OwnLoss:
     noise: NoiseOf
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Batch:
-        seeds = torch.randint(2**62, (len(rows),), generator=generator)
+        seeds = draw_seeds(len(rows), generator)
         frame = torch.rand(len(rows), generator=generator)
         return {"clip": rows, "share": draw_times(len(rows), TIMES, generator), "seed": seeds, "frame": frame}
 

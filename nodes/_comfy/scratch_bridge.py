@@ -10,6 +10,7 @@ from ...core.bridges import Bridge
 from ...core.networks.latte import LatteVideo
 from ...core.networks.video_bridge import VideoBridge
 from ...core.training.bridge_task import bridge_task, sample_clips
+from ...core.training.clip_tasks import device_of
 from ...core.training.sizes import LATTE_SIZES
 from .dataset import Dataset
 from .host_loss import WEIGHTS
@@ -57,7 +58,7 @@ def _sampler(network: LatteVideo, video: VideoBridge, clips, latent: dict, vae):
     rows, form = shown(clips), LATENT_FORMATS[latent["format"]]()
 
     def sample() -> Tensor:
-        device = next(network.parameters()).device
+        device = device_of(network)
         first = torch.stack([form.process_in(clips.tensor(row, "latent")[:, 0]) for row in rows]).to(device)
         y = clips.batch(rows, ["class"])["class"].to(device) if network.classes else None
         made = sample_clips(network, video, first, y, SAMPLE_STEPS, 0)

@@ -120,6 +120,15 @@ def common_inputs(
     ]  # fmt: skip
 
 
+def trained_outputs() -> list:
+    """Of every trainer, behind what it has trained: those of `Trained.outputs`."""
+    return [
+        io.String.Output(display_name="file"),
+        io.Image.Output(display_name="losses"),
+        io.Image.Output(display_name="samples"),
+    ]
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """``path`` of the file; ``losses``; IMAGEs ``curve`` and ``samples``, None where none were made."""

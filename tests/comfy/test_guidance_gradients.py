@@ -50,7 +50,7 @@ def test_finite_differences(host, checkpointed):
 
 
 def test_checkpointed_blocks_run_twice_and_give_the_same_gradient(host):
-    from aqueduct.nodes._comfy.gradients import blocks
+    from aqueduct.core.recomputation import entries as blocks
 
     layers = [
         layer

@@ -10,6 +10,7 @@ from ...data.dataset import LatentDataset, Order
 from ...motion.carry import Carry
 from ..clip_tasks import Adapted, AdapterObjective, adapter_task, draw_seeds, motions, noise
 from ..config import Files, Recipe
+from ..objectives import draw_between
 from ..task import Batch
 from .animation_loss import Training
 from .animation_worlds import PIXELS
@@ -58,7 +59,7 @@ class PreparedClips:
     def draw(self, generator: torch.Generator, n: int) -> Batch:
         """``clip`` numbers, times ``t`` and the ``noise``'s seeds."""
         rows = self._order.rows(n)
-        t = torch.rand(len(rows), generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+        t = draw_between(len(rows), generator)
         return {"clip": rows, "t": t, "noise": draw_seeds(len(rows), generator)}
 
     def read(self, drawn: Batch, device: torch.device) -> tuple[Tensor, Tensor, Carry | None]:

@@ -13,6 +13,7 @@ from ..clip_tasks import Adapted, AdapterObjective
 from ..config import Files, Recipe
 from ..geometric import MASKS, Pairing, adjacent, counts, from_first, geometric_consistency, total_loss
 from ..motion_clips import MotionClips, PhotoWorlds, estimated_clip, world_clip
+from ..objectives import draw_between
 from ..task import Batch
 from .animation_loss import Training, bridge_loss, with_carried
 
@@ -120,7 +121,7 @@ class WorldClips:
         """``clip`` numbers, times ``t`` and noise ``eps``."""
         count = self.table.batch
         which = torch.randint(len(self.clips), (count,), generator=generator)
-        t = torch.rand(count, generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+        t = draw_between(count, generator)
         return {"clip": which, "t": t, "eps": torch.randn(count, *self.clips.video.shape[1:], generator=generator)}
 
     def read(self, drawn: Batch, device: torch.device) -> tuple[Tensor, Tensor, Carry]:

@@ -20,7 +20,7 @@ from ...networks.video_bridge import VideoBridge
 from ...tables import unknown
 from ..config import Files, Recipe
 from ..digits import DIRECTIONS, MovingDigits, load_glyphs
-from ..objectives import draw_bridge, uniform_weight, z0_loss
+from ..objectives import draw_between, draw_bridge, uniform_weight, z0_loss
 from ..task import Batch, Task
 
 CLASSES = len(DIRECTIONS)
@@ -133,7 +133,7 @@ class BridgeJob:
 
         def draw(generator: torch.Generator, n: int) -> Batch:
             drawn = world.draw(self.data.batch, generator)
-            t = torch.rand(self.data.batch, generator=generator, dtype=torch.float64).clamp(1e-3, 1 - 1e-6)
+            t = draw_between(self.data.batch, generator)
             eps = torch.randn(shape, generator=generator)
             dropped = torch.rand(self.data.batch, generator=generator) < self.data.class_dropout
             return drawn | {"t": t, "eps": eps, "dropped": dropped}
