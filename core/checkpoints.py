@@ -6,7 +6,6 @@ layouts are converted in memory by ``core.released``: whoever loads a file need 
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from .networks.style_encoder import StyleEncoder
 from .networks.token_adapter import TokenMotionAdapter
 from .released import recognise
 from .tensor_file import TensorFile, differences, open_tensors, shapes_of
+from .whole_file import replaced
 
 METADATA_KEY = "aqueduct"
 FORMAT = 1
@@ -120,9 +120,5 @@ def save(parts: nn.Module | dict[str, nn.Module], path: str | Path, config: Conf
         for part, network in parts.items()
         for key, value in network.state_dict().items()
     }
-    beside = path.with_suffix(".part")
-    try:
+    with replaced(path) as beside:
         save_file(tensors, beside, metadata={METADATA_KEY: json.dumps({"format": FORMAT, **config})})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ those that are missing. Nothing of it depends on when, where or in how many proc
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from ..whole_file import replaced
 
 FORMAT = 1
 INDEX = "index.json"
@@ -104,17 +105,14 @@ def shard_name(number: int) -> str:
 
 def put(path: Path, content: bytes) -> None:
     """The file with ``content``, whole or as it was. Raises OSError that names the file and the way out."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        with replaced(path, shared=True) as beside:
+            beside.write_bytes(content)
     except OSError as error:
         raise OSError(
             f"{path} cannot be written ({error}): free some space, or choose another output folder; what is there is "
             f"whole, and the same run goes on from it"
         ) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def written(folder: Path, number: int, plan: str) -> bool:

@@ -3,7 +3,6 @@
 ``docs/formats.md`` describes both. What is read is checked before it becomes motion.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..tensor_file import TensorFile, differences, open_tensors, shortened
+from ..whole_file import replaced
 from .field import MotionField
 
 FORMAT, VERSION = "aqueduct-motion", "1"
@@ -117,12 +117,8 @@ def _save_file(path: Path, motion: MotionField, dtype: torch.dtype) -> None:
     numbers = {"frames": motion.frames, "height": motion.height, "width": motion.width}
     metadata = {"format": FORMAT, "version": VERSION, **{key: str(value) for key, value in numbers.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    try:
+    with replaced(path) as beside:
         save_file(tensors, beside, metadata={**metadata, "conventions": CONVENTIONS})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

@@ -8,7 +8,6 @@
 All other tables are fields of the job. Every file under `configs/` is an example.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..tables import fill, read_table, unknown
+from ..whole_file import replaced
 from .loop import LoopSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -123,10 +123,6 @@ class Files:
         that runs at the same time share it."""
         path = self.folder / f"{name}.pt"
         if not path.exists():
-            beside = path.with_suffix(f".{os.getpid()}.part")
-            try:
+            with replaced(path, shared=True) as beside:
                 torch.save(make(), beside)
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
         return torch.load(path, weights_only=True, mmap=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..whole_file import replaced
 from .recompute import tensors
 
 
@@ -28,17 +29,13 @@ def check_writable(path: Path) -> None:
 def write(state: dict[str, Any], path: Path) -> None:
     """Beside and renamed, so that a kill or a full disk leaves the old file whole. Raises OSError saying what is
     missing where, and what to do."""
-    beside = path.with_suffix(".part")
     try:
-        torch.save(state, beside)
-        with open(beside, "r+b") as file:
-            os.fsync(file.fileno())  # else a power cut may find the new name before the new bytes
-        os.replace(beside, path)
+        with replaced(path) as beside:
+            torch.save(state, beside)
+            with open(beside, "r+b") as file:
+                os.fsync(file.fileno())  # else a power cut may find the new name before the new bytes
     except (OSError, RuntimeError) as error:  # of a full disk torch says RuntimeError
-        beside.unlink(missing_ok=True)
         raise OSError(_failed(state, path, error)) from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _failed(state: dict[str, Any], path: Path, error: Exception) -> str:

@@ -10,7 +10,6 @@ scale is multiplied into lora_B.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...core.networks.lora import Lora, LowRank
+from ...core.whole_file import replaced
 
 NETWORK = "diffusion_model."
 METADATA_KEY = "aqueduct_lora"
@@ -85,13 +85,9 @@ def _up(low: LowRank, scale: float) -> Tensor:
 
 def write_lora(path: Path, tensors: dict[str, Tensor], description: dict) -> None:
     """A safetensors file, whole or not at all; ``description``: JSON, of what it is."""
-    beside = path.with_suffix(".part")
     ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    try:
+    with replaced(path) as beside:
         save_file(ready, beside, metadata={METADATA_KEY: json.dumps(description), "format": "pt"})
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def read_lora(path: Path) -> tuple[dict, dict[str, Tensor]]:

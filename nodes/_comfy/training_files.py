@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ...core.whole_file import replaced
 from .files import FOLDER, SHIPPED, register_folder
 
 RECORDS = ("aqueduct", "training")
@@ -108,9 +109,8 @@ class Unfinished:
             self._check(description)
             return True
         self.remove()
-        beside = self.description.with_suffix(".part")
-        beside.write_text(json.dumps(description, indent=1), encoding="utf-8")
-        os.replace(beside, self.description)
+        with replaced(self.description) as beside:
+            beside.write_text(json.dumps(description, indent=1), encoding="utf-8")
         return False
 
     def _check(self, description: Description) -> None:
