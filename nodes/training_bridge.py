@@ -63,7 +63,8 @@ class AqueductTrainBridge(io.ComfyNode):
             inputs=[
                 DATASET.Input("dataset", tooltip="From AqueductVideoDataset, encoded by the MODEL's own VAE"),
                 io.Model.Input("model", optional=True, tooltip=(
-                    f"The MODEL to fine-tune: {HOSTS}; in 16 or 32 bits. Without: a network of this pack, from scratch"
+                    f"The MODEL to fine-tune: {HOSTS}; in 16 or 32 bits, or cast from fp8. Without: a "
+                    "network of this pack, from scratch"
                 )),
                 BRIDGE.Input("bridge", optional=True, tooltip="The process. Without, and paper: bridge-gmax"),
                 *told_inputs(),
@@ -121,7 +122,7 @@ class AqueductTrainGPNoise(io.ComfyNode):
             ),
             search_aliases=["warped diffusion", "correlated noise", "gaussian process", "train lora"],
             inputs=[
-                io.Model.Input("model", tooltip=f"The MODEL to fine-tune: {HOSTS}; in 16 or 32 bits"),
+                io.Model.Input("model", tooltip=f"The MODEL to fine-tune: {HOSTS}; in 16 or 32 bits, or cast from fp8"),
                 DATASET.Input("dataset", tooltip=(
                     "From AqueductVideoDataset, encoded by the MODEL's own VAE. A MODEL of pictures learns from single "
                     "frames of the clips"

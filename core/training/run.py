@@ -31,7 +31,7 @@ class Run:
         self.progress, self.device = Progress(), self.parameters[0].device
         peak, decay = self.settings.learning_rate, self.settings.weight_decay
         self.optimiser = torch.optim.AdamW(self.parameters, lr=peak, weight_decay=decay, fused=True)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.settings.precision == "float16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.settings.scales_loss)
         self._at_start: Tensor | None = None  # the generator's state when a step began that has not ended
         self._torn = False  # some of it is after a step, and some before
         self._saved = 0  # steps in the file

@@ -17,7 +17,8 @@ class LoopSettings:
     A step takes the mean gradient of ``accumulate`` losses: batches larger than what fits at once.
 
     ``precision`` is that of the layers for which half of it will do (autocast); weights, their gradients and the
-    optimiser stay as they are. ``float16``, whose gradients would underflow, is trained on a scaled loss.
+    optimiser stay as they are. ``float16``, whose gradients would underflow, is trained on a scaled loss; with
+    ``scaled`` any other is too, for what is trained beside networks that compute in float16 by themselves.
     ``recompute``: of the networks' blocks only the inputs are kept, and the backward pass computes the rest again.
     """
 
@@ -31,6 +32,7 @@ class LoopSettings:
     precision: str = "float32"
     recompute: bool = False
     cosine: bool = True
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -47,6 +49,10 @@ class LoopSettings:
     def warm_rate(self, step: int) -> float:
         """Without the decay."""
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup))
+
+    @property
+    def scales_loss(self) -> bool:
+        return self.scaled or self.precision == "float16"
 
     def autocast(self, device: torch.device) -> AbstractContextManager:
         """The layers of a forward pass within it compute in ``precision``."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import comfy.conds
 import comfy.model_management
+import comfy.ops
 import comfy.samplers
 import torch
 from torch import Tensor, nn
@@ -70,19 +71,26 @@ def clone_for_gradients(model, way_out: str | None = WAY_OUT):
 def check_differentiable(model, way_out: str | None = WAY_OUT) -> None:
     """ValueError unless a backward pass through the MODEL is possible, naming what stands against it, and ``way_out``.
 
-    Weights of 8 bits or less, and those in a form of their own (quantised, GGUF), are computed with in ways that have
-    no gradient, or not the right one.
+    Weights in a form of their own (quantised, GGUF) and most of 8 bits or less are computed with in ways that have no
+    gradient, or not the right one; float8 is all right where each layer casts its own to a larger type.
     """
     if _dynamic(model):
         raise ValueError(DYNAMIC.format(_or(way_out)))
     for name, weight in model.model.named_parameters():
         packed = type(weight) not in (nn.Parameter, Tensor)
-        if packed or weight.dtype.itemsize < 2 or not (weight.is_floating_point() or weight.is_complex()):
+        if packed or not (weight.is_floating_point() or weight.is_complex()) or _small(model.model, name, weight):
             form = type(weight).__name__ if packed else str(weight.dtype).removeprefix("torch.")
             raise ValueError(
                 f"no gradient goes through quantised weights ({name} is {form}): {_or(way_out)}load the model as "
                 f"float16, bfloat16 or float32"
             )
+
+
+def _small(model: nn.Module, name: str, weight: Tensor) -> bool:
+    """Of 8 bits or less, and computed with as such."""
+    layer = type(model.get_submodule(name.rpartition(".")[0]))
+    cast = layer.__module__ != comfy.ops.__name__ or layer.__qualname__.startswith(comfy.ops.manual_cast.__name__)
+    return weight.dtype.itemsize < 2 and (model.manual_cast_dtype is None or not cast)
 
 
 def usable(tree: Any) -> Any:

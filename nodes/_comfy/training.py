@@ -90,7 +90,8 @@ def common_inputs(
         )),
         io.Combo.Input("precision", options=list(PRECISIONS), default="float32", tooltip=(
             "Type that layers compute in; weights and optimiser stay float32. bfloat16 halves the memory of "
-            "activations on newer GPUs, float16 (gradients scaled) on older ones"
+            "activations on newer GPUs, float16 (gradients scaled) on older ones. A core MODEL in "
+            "float16 computes in it whatever is chosen here, and then too gradients are scaled"
         )),
         io.Boolean.Input("recompute", default=False, tooltip=(
             "Gradient checkpointing: blocks are computed again on the way back. Much less memory, a third more time"
@@ -169,12 +170,14 @@ def run_training(
 
     ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
     ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights: the data.
-    ``alone``: no MODEL takes part, so that those in memory make way. ``beside``: a network that does, in memory.
+    ``alone``: no MODEL takes part, so that those in memory make way. ``beside``: the `BaseModel` that does, in memory;
+    through one that computes in float16 no small gradient would come, so the loss is scaled.
 
     Raises ValueError before the first step for a folder that cannot be written to, too little memory, and a checkpoint
     of another training, and what `train_task` raises; the checkpoint stays then.
     """
-    prefix, settings = checked_prefix(given.filename_prefix), given.settings()
+    prefix = checked_prefix(given.filename_prefix)
+    settings = replace(given.settings(), scaled=beside is not None and computes_in(beside) == torch.float16)
     description = _description(task, given, of or {})
     found = Record.find(prefix, description)
     if found is not None:
@@ -274,6 +277,11 @@ def _description(task: Task, given: Common, of: dict) -> Description:
     told = {name: value for name, value in task.config.get("training", {}).items() if name not in given.told()}
     file = {name: value for name, value in task.config.items() if name != "training"}
     return {**given.decisive(), **told, "file": file, "given": of, "first weights": digest(*task.parts.values())}
+
+
+def computes_in(model: nn.Module) -> torch.dtype:
+    """Of a `BaseModel`: its weights may be of another type, and cast layer by layer."""
+    return model.manual_cast_dtype or model.get_dtype()
 
 
 def digest(*networks: nn.Module) -> str:
