@@ -5,11 +5,12 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Attention and feed-forward layers, as the networks of DiT, Wan, LTX-Video, Flux and Stable Diffusion call them.
@@ -94,10 +95,17 @@ class Lora(nn.Module):
     @contextmanager
     def added(self) -> Iterator[None]:
         """Within it the network's layers add what these make. Other hooks and wrappers of theirs stay."""
-        with ExitStack() as stack:
-            for layer, low in zip(self.beside, self.layers.values(), strict=True):
-                stack.callback(layer.register_forward_hook(_adding(low)).remove)
+        handles = self.add()
+        try:
             yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def add(self) -> list[RemovableHandle]:
+        """`added` until the handles it gives are removed."""
+        pairs = zip(self.beside, self.layers.values(), strict=True)
+        return [layer.register_forward_hook(_adding(low)) for layer, low in pairs]
 
 
 def _adding(low: LowRank) -> Callable:

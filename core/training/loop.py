@@ -86,7 +86,7 @@ def train_task(
     """
     _check_average(ema, moving(task))
 
-    with recomputing(task.parts.values()) if settings.recompute else nullcontext():
+    with recomputing(task.running) if settings.recompute else nullcontext():
         with processes.sharing(task, ema) as parameters:
             run = Run(list(parameters), settings, generator, processes, ema, plateau)
 

@@ -24,7 +24,7 @@ CPU, `Memory.more` in small transformers and convolutions (1.3: two convolutions
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. ``weights`` are those of all parts, trained or not."""
+    """Bytes. ``weights`` are those of all parts and networks, trained or not."""
 
     weights: int
     gradients: int
@@ -60,7 +60,7 @@ def estimate(
     generator of its own. Under FSDP weights, gradients and moments are shared out; this counts them whole.
     """
     trained = moving(task)
-    weights = [*trained, *(x for part in task.parts.values() for x in (*part.parameters(), *part.buffers()))]
+    weights = [*trained, *(x for one in task.running for x in (*one.parameters(), *one.buffers()))]
     gradients = sum(p.nbytes for p in trained)
     drawn = task.draw(torch.Generator().manual_seed(0), 0)
     if not 1 <= batch <= count_rows(drawn):
@@ -132,7 +132,7 @@ def _kept(task: Task, settings: LoopSettings, batch: Batch, weights: list[Tensor
 
         return run
 
-    again = around((b for part in task.parts.values() for b in blocks(part)), measured)
+    again = around((block for one in task.running for block in blocks(one)), measured)
     own = {name: value.clone() for name, value in batch.items()}  # not the memory of all rows
     with torch.enable_grad(), again if settings.recompute else nullcontext(), outside.saved():
         with settings.autocast(moving(task)[0].device):

@@ -20,6 +20,7 @@ class Task:
     ``draw``        ``(generator, n)`` -> everything random of batch ``n = 0, 1, ...``, all of it from ``generator``
     ``loss``        the mean over the rows of the batch it is given, with no randomness of its own
     ``config``      what the file says of the networks (``core.checkpoints``), but for how the training went
+    ``networks``    what runs besides the parts, as a frozen host: recomputed, shared out and counted as they are
 
     Every process draws the same whole batch and takes the loss of its own rows of it. So a draw is small, indices and
     seeds where the data are large, and ``loss`` reads what they name; and the loss of a batch is the mean of the losses
@@ -31,6 +32,12 @@ class Task:
     draw: Callable[[torch.Generator, int], Batch]
     loss: Callable[[Batch], Tensor]
     config: dict[str, Any]
+    networks: Sequence[nn.Module] = ()
+
+    @property
+    def running(self) -> list[nn.Module]:
+        """Parts and networks, each once."""
+        return list(dict.fromkeys([*self.parts.values(), *self.networks]))
 
 
 def rows(batch: Batch, which: slice) -> Batch:

@@ -33,15 +33,15 @@ def join() -> "Replicated":
 
 
 class Loss(nn.Module):
-    """A task's loss as one module, whose submodules are the networks: what DDP and FSDP wrap.
+    """A task's loss as one module, whose submodules are all that runs: what DDP and FSDP wrap.
 
-    ``beside``: what moves and lies in no part, as the head of an encoder that is not kept.
+    ``beside``: what moves and lies in none of them.
     """
 
     def __init__(self, task: Task):
         super().__init__()
-        self.parts = nn.ModuleDict(dict(task.parts))
-        inside = {id(p) for p in self.parts.parameters()}
+        self.running = nn.ModuleList(task.running)
+        inside = {id(p) for p in self.running.parameters()}
         self.beside = nn.ParameterList(p for p in moving(task) if id(p) not in inside)
         self.loss = task.loss
 
@@ -123,11 +123,11 @@ class Sharded(Replicated):
         self.module = Loss(task)
         if len(self.module.beside):
             raise ValueError(
-                f"{len(self.module.beside)} trained tensors lie in none of the parts ({', '.join(task.parts)}), and "
-                f"FSDP shares out parts alone: start without --use_fsdp"
+                f"{len(self.module.beside)} trained tensors lie in none of the parts ({', '.join(task.parts)}) and "
+                f"networks, and FSDP shares out these alone: start without --use_fsdp"
             )
         pieces = Pieces(self.module)
-        for module in (*(block for part in task.parts.values() for block in blocks(part)), self.module):
+        for module in (*(block for one in task.running for block in blocks(one)), self.module):
             fully_shard(module, **self.how)
             pieces.release()
         parameters = [pieces.of(p) for p in moving(task)]

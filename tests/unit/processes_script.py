@@ -21,7 +21,9 @@ if __name__ == "__main__":
 
     load_pack()
 
+from aqueduct.core.networks.lora import Lora, chosen_layers  # noqa: E402
 from aqueduct.core.training.ema import Ema  # noqa: E402
+from aqueduct.core.training.jobs.low_rank import tree  # noqa: E402
 from aqueduct.core.training.loop import LoopSettings, train_task  # noqa: E402
 from aqueduct.core.training.processes import Stopped, launched  # noqa: E402
 from aqueduct.core.training.task import Task  # noqa: E402
@@ -83,6 +85,16 @@ def task(rows: int = 4, rare: bool = False, steep: bool = False, watch=lambda nu
     return Task({"model": network}, list(network.parameters()), draw, loss, {})
 
 
+def low_rank() -> Task:
+    """A LoRA learns beside the network, which is no part of it."""
+    made = task()
+    network = made.parts["model"].requires_grad_(False)
+    lora = Lora(chosen_layers(network, "up|down|last"), 2, 2, torch.Generator().manual_seed(3))
+    lora.add()
+    part = tree({f"{name}.{key}": p for name, low in lora.named().items() for key, p in low.named_parameters()})
+    return replace(made, parts={"lora": part}, parameters=list(part.parameters()), networks=[network, lora])
+
+
 def run(made: Task, path: Path | None = None, settings: LoopSettings = SETTINGS, **more):
     """Losses, weights and average of a training with all of it."""
     ema = Ema(made.parameters, 0.9)
@@ -131,6 +143,7 @@ def together(folder: Path, processes, name: str) -> dict:
         "whole": run(task(), folder / f"{name}.pt", processes=processes),
         "resumed": run(task(), resumed, processes=processes),
         "recomputed": run(task(), processes=processes, settings=again),
+        "low_rank": run(low_rank(), processes=processes, settings=again),
         "half": run(task(steep=True), folder / f"{name}_half.pt", processes=processes, settings=half),
         "stopped": error_of(lambda: run(task(), stopped, processes=processes, report=stop_at(2))),
         "odd": error_of(lambda: run(task(rows=3), processes=processes)),

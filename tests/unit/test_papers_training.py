@@ -1,6 +1,7 @@
 """The papers' trainings (`configs/papers`) in tiny sizes, on a tiny prepared data set."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,8 @@ from aqueduct.core.training.ema import Ema
 from aqueduct.core.training.jobs.exemplar_latents import _partners
 from aqueduct.core.training.jobs.prepared import without
 from aqueduct.core.training.loop import train_task
+from aqueduct.core.training.memory import estimate
+from aqueduct.core.training.recompute import recomputing
 from aqueduct.core.training.task import rows
 
 PAPERS = CONFIGS / "papers"
@@ -225,6 +228,51 @@ def test_a_lora_beside_cogvideox_has_the_librarys_names(hosts):
     assert set(task.parts["entry"].state_dict()) == {"network.patch_embed.proj.weight"}
     up = task.parts["transformer"].get_parameter("transformer_blocks.1.attn1.to_v.lora_B.weight")
     assert up.shape == (32, 2) and bool(up.any())
+
+
+def kept_and_gradients(task, batch, again: bool) -> tuple[int, list[torch.Tensor]]:
+    """Bytes that autograd holds between forward and backward pass, weights aside, and the gradients."""
+    held: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for one in task.running for p in (*one.parameters(), *one.buffers())}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    for parameter in task.parameters:
+        parameter.grad = None
+    with recomputing(task.running) if again else nullcontext():
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            loss = task.loss(batch)
+        loss.backward()
+    return sum(held.values()), [p.grad.clone() for p in task.parameters]
+
+
+@pytest.mark.parametrize("name", ["framebridge_webvid_cogvideox", "warped_diffusion_sdxl"])
+def test_a_frozen_host_is_recomputed_under_its_lora(hosts, name):
+    """The same gradients from fewer activations, and an estimate that has the host's weights."""
+    recipe = tiny(name, "lora.rank=2", "lora.layers=attn.*to_[qkv]")
+    task = recipe.job.make(recipe, hosts)
+    for parameter in task.parameters:
+        torch.nn.init.normal_(parameter, std=0.05, generator=torch.Generator().manual_seed(parameter.numel()))
+    batch = task.draw(torch.Generator().manual_seed(3), 0)
+    (kept, expected), (less, found) = (kept_and_gradients(task, batch, again) for again in (False, True))
+    assert less < 0.6 * kept
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert all(bool(one.any()) for one in expected)
+    host = task.networks[0]
+    plain, again = (estimate(task, replace(recipe.run, recompute=again), 4) for again in (False, True))
+    assert again.activations < plain.activations
+    assert plain.weights == sum(
+        p.nbytes for p in (*host.parameters(), *host.buffers(), *task.parts[_lora(task)].parameters())
+    )
+
+
+def _lora(task) -> str:
+    return next(name for name in task.parts if name != "entry")
 
 
 def test_a_lora_beside_what_is_no_host(files):

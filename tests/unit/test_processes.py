@@ -64,6 +64,16 @@ def test_two_are_as_one(together, alone, kind, what):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frozen_host_is_shared_out_with_what_learns_beside_it(together, kind):
+    """Recomputed by two, and not by one."""
+    (first, _), _ = together
+    alone = script.run(script.low_rank())
+    assert_close(first[kind]["low_rank"], alone)
+    assert len({round(loss, 6) for loss in alone["losses"]}) == len(alone["losses"])
+
+
+@pytest.mark.slow
 def test_each_of_two_ends_with_all_weights_or_none(together):
     (first, second), _ = together
     assert second["replicated"]["whole"] == first["replicated"]["whole"]

@@ -126,6 +126,18 @@ def test_recomputing_takes_less():
     assert again < 0.5 * kept
 
 
+def test_a_frozen_host_is_counted_and_recomputed():
+    """A shift of its input is all that learns, so each layer of the host keeps something for the way back."""
+    host = Deep().requires_grad_(False)
+    shift = nn.Linear(32, 32)
+    made = task(shift, 32, 32, rows=4)
+    made = replace(made, loss=lambda batch: host(shift(batch["x"])).square().mean(), networks=[host, host])
+    kept, again = (estimate(made, replace(SETTINGS, recompute=again), 4) for again in (False, True))
+    assert kept.weights == again.weights == sum(p.nbytes for one in (host, shift) for p in one.parameters())
+    assert again.activations < 0.5 * kept.activations
+    assert kept.gradients == 4 * (32 * 32 + 32)
+
+
 def test_leaves_no_trace():
     """Neither in the modules nor in the generator of all."""
     network = Deep()

@@ -104,7 +104,7 @@ class MotionAdapterJob:
         }  # fmt: skip
         parts = {"adapter": {"architecture": "VideoMotionAdapter", "arguments": arguments}}
         config = described(recipe, parts, clips, told, {key: found[key] for key in bridge_config()})
-        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, config)
+        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, config, [adapted.backbone])
 
     def _adapter(self, recipe: Recipe, files: Files, backbone: VideoUNet, arguments: dict) -> VideoMotionAdapter:
         if self.start.adapter is None:

@@ -132,7 +132,7 @@ class FirstStageJob:
 
         parts = {"model": ("ExemplarUNet", arguments)}
         config = described(recipe, parts, objective, self.data, self.objective.about(), drawing.dropout)
-        return Task({"model": denoiser}, parameters, draw, loss, config)
+        return Task({"model": denoiser}, parameters, draw, loss, config, networks_of(encode))
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,15 @@ class ExemplarDiffusionJob:
         config = described(recipe, {"model": ("ExemplarUNet", arguments)}, ebdm(), self.data, told, stage.dropout)
         del config["bridge"], config["parameterisation"], config["sampling"]
         config["diffusion"] = {"kind": process.kind, "parameterisation": "v"}
-        return Task({"model": denoiser}, stage.select(denoiser), draw, loss, config)
+        return Task({"model": denoiser}, stage.select(denoiser), draw, loss, config, networks_of(encode))
 
 
 def moved(drawn: Batch, device: torch.device) -> Batch:
     return {name: value.to(device) for name, value in drawn.items()}
+
+
+def networks_of(encode: Encode | None) -> list[nn.Module]:
+    return [encode] if isinstance(encode, nn.Module) else []
 
 
 def load_encoder(run: str, files: Files) -> nn.Module:

@@ -134,12 +134,11 @@ class GpNoise:
             signal, level = scalars_like(z_0, angle.cos(), angle.sin())
             entering = torch.cat([signal * z_0 + level * eps, observed(drawn).to(z_0)], dim=1)
             told = without(read, drawn["dropped"], nothing, 0)
-            with what.added():
-                answer = ask(network, entering, drawn["time"].to(z_0.device), told)
+            answer = ask(network, entering, drawn["time"].to(z_0.device), told)
             return z0_loss(answer, OUTPUTS[target](z_0, eps, signal, level), torch.ones(len(z_0)))
 
         config = {**self.describe(recipe), "parts": what.described}
-        return Task(what.parts, what.parameters, draw, loss, config)
+        return Task(what.parts, what.parameters, draw, loss, config, what.networks)
 
     def observed(self, clips: LatentDataset, files: Files) -> Callable[[Batch], Tensor]:
         """What is left of the pictures of a batch, as latents ``[n, c, h, w]`` that the network can have."""

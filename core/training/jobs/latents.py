@@ -84,11 +84,10 @@ class LatentBridge:
             told = {name: read[name] for name in names}
             told = without(told, drawn["dropped"], nothing, self.network.arguments.get("classes", 0))
             denoiser = video.denoiser(lambda x, at, told: ask(network, x, at, told), z_T, first, told)
-            with what.added():
-                return z0_loss(denoiser(z_t, t), z_0, weight(process, t))
+            return z0_loss(denoiser(z_t, t), z_0, weight(process, t))
 
         parts = what.parts | ({} if prior is None else {"prior": prior})
-        return Task(parts, [p for p in what.parameters if p.requires_grad], draw, loss, config)
+        return Task(parts, [p for p in what.parameters if p.requires_grad], draw, loss, config, what.networks)
 
     def prior(self, files: Files) -> tuple[nn.Module | None, dict]:
         """The neural prior, and what the file says of it."""

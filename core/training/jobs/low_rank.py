@@ -4,8 +4,7 @@ The file of a LoRA names its tensors as diffusers reads them, ``transformer.<lay
 SDXL), with alpha the rank. Input channels that the host did not have are trained whole and lie beside, in ``entry``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,21 +27,22 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """``parts`` of the file and what it says of them, what moves, and what is to be around the network's run."""
+    """``parts`` of the file and what it says of them, what moves, and the ``networks`` that run."""
 
     parts: dict[str, nn.Module]
     described: dict[str, dict]
     parameters: list[nn.Parameter]
-    added: Callable[[], AbstractContextManager]
+    networks: list[nn.Module]
 
 
 def moved(network: nn.Module, table: Network, low: LowRank | None, widened: Sequence[str], seed: int) -> Moved:
-    """``widened``: names of the weights with input channels that the start did not have.
+    """``widened``: names of the weights with input channels that the start did not have. A LoRA is put on the network
+    for good: the backward pass may run it again.
 
     Raises ValueError for a LoRA beside another network than a host's, or beside other layers than linear ones.
     """
     if low is None:
-        return Moved({"model": network}, {"model": table.part}, list(network.parameters()), nullcontext)
+        return Moved({"model": network}, {"model": table.part}, list(network.parameters()), [network])
     if type(network) not in PARTS:
         raise ValueError(f"a LoRA is trained beside hosts of diffusers; {table.architecture} is trained whole")
     network.requires_grad_(False)
@@ -58,7 +58,8 @@ def moved(network: nn.Module, table: Network, low: LowRank | None, widened: Sequ
         parts["entry"] = tree(entry)
     said = {"host": table.part, "rank": low.rank, "layers": low.layers}
     described = {part: {"architecture": "LoRA", "arguments": said} for part in parts}
-    return Moved(parts, described, [p for part in parts.values() for p in part.parameters()], lora.added)
+    lora.add()
+    return Moved(parts, described, [p for part in parts.values() for p in part.parameters()], [network, lora])
 
 
 def _library_names(low: nn.Module) -> dict[str, nn.Parameter]:

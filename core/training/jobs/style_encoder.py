@@ -70,7 +70,7 @@ class StyleEncoderJob:
             return torch.stack([vicreg(*head(encoder(views)).chunk(2)) for views in each]).mean()
 
         parameters = [*encoder.parameters(), *head.parameters()]
-        return Task({"encoder": encoder}, parameters, draw, loss, self.describe(recipe))
+        return Task({"encoder": encoder}, parameters, draw, loss, self.describe(recipe), [head])
 
     def describe(self, recipe: Recipe) -> dict:
         """The configuration that goes into the file's metadata."""
