@@ -1,7 +1,9 @@
 """Training beside a core MODEL, while a sampler of ours runs it: nothing of it moves but what is trained."""
 
 import hashlib
+import logging
 import math
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from .dataset import Dataset, weights_digest
 from .gradients import check_differentiable, clone_for_gradients, gradients_through
 from .host_conds import Told, told_of
 from .host_loss import Asked, BridgeLoss, OwnLoss
+from .identity import Identity
 from .lora import host_name
 from .training import Common, Trained, run_training, trainable
 from .training_data import compared, identity, latent_of
@@ -103,12 +106,15 @@ class Host:
 
     def given_to(self, asked: Asked) -> dict:
         """JSON of what the result depends on, besides the inputs: the data, what is told of them, and the MODEL with
-        what lies on it: LoRAs are in its weights while it runs, and another schedule in its levels."""
-        return {
+        what lies on it: LoRAs are in its weights while it runs, and another schedule in its levels, too."""
+        carried = Identity()
+        given = {
             "data": identity(self.clips), "model": self.name,
             "weights": weights_digest(asked.model.diffusion_model), "levels": levels_of(asked.model.model_sampling),
-            "conditioning": told_digest(asked.told, len(self.clips)),
+            "on the model": carried.carried(self.patcher),
+            "conditioning": told_digest(asked.told, len(self.clips), carried),
         }  # fmt: skip
+        return given | _not_the_same(carried.unknown)
 
 
 def check_latents(model: nn.Module, clips: LatentDataset) -> None:
@@ -170,21 +176,33 @@ def levels_of(sampling) -> dict:
     return {"kind": kind, "some": [float(f"{level_of_share(sampling, n / 8):.6g}") for n in range(1, 9)]}
 
 
-def told_digest(told: Told, count: int) -> str:
+def _not_the_same(unknown: list[str]) -> dict:
+    """An entry that is another each time, where there is something that cannot be compared."""
+    if not unknown:
+        return {}
+    names = ", ".join(sorted(set(unknown)))
+    logging.warning(
+        f"{names} on this MODEL or its CONDITIONING cannot be compared with another of its kind: once it has ended, "
+        f"this training will not be found again, and once stopped, it cannot go on"
+    )
+    return {"what cannot be compared": f"{names} (run {uuid.uuid4().hex[:8]})"}
+
+
+def told_digest(told: Told, count: int, identity: Identity) -> str:
     """Of all that is told of the clips: another text where any of it is another."""
     found = hashlib.sha256()
     for i in range(count):
-        found.update(repr(_summed_up(told(i))).encode())
+        found.update(repr(_summed_up(told(i), identity)).encode())
     return found.hexdigest()[:16]
 
 
-def _summed_up(tree):
-    """Tensors by their sums, other objects by their kind."""
+def _summed_up(tree, identity: Identity):
+    """Tensors by their sums."""
     if isinstance(tree, Tensor):
         x = tree.detach().double()
         return tuple(tree.shape), f"{x.sum().item():.9e}", f"{x.square().sum().item():.9e}"
     if isinstance(tree, dict):
-        return {key: _summed_up(value) for key, value in sorted(tree.items())}
+        return {key: _summed_up(value, identity) for key, value in sorted(tree.items())}
     if isinstance(tree, list | tuple):
-        return [_summed_up(value) for value in tree]
-    return tree if tree is None or isinstance(tree, bool | int | float | str) else type(tree).__name__
+        return [_summed_up(value, identity) for value in tree]
+    return identity.of(tree)

@@ -1,5 +1,7 @@
 """A finished training is found again, and only where all that its result depends on was the same."""
 
+import threading
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,7 +10,7 @@ from aqueduct.tests.comfy import exemplar_files, sd_host
 from aqueduct.tests.comfy.graph import run
 from aqueduct.tests.comfy.host_training import clips_like, data_of
 from aqueduct.tests.comfy.hosts import HOSTS, normal
-from aqueduct.tests.comfy.test_host_training_nodes import places, train  # noqa: F401
+from aqueduct.tests.comfy.test_host_training_nodes import places, stopped_after, train  # noqa: F401
 from aqueduct.tests.comfy.training_files import Clips, write_clips
 
 BESIDE = {"steps": 1, "layers": "self_attn", "rank": 2}
@@ -26,7 +28,7 @@ def clips(host, tmp_path_factory):
 
 
 def made(host, clips, **others) -> str:
-    return train(host, clips, **BESIDE, **others)[2]
+    return train(host, clips, **{**BESIDE, **others})[2]
 
 
 def with_lora(host):
@@ -37,20 +39,56 @@ def with_lora(host):
     return patched
 
 
-def with_other_levels(host):
+def with_other_levels(host, shift: float = 3.0):
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
-    return ModelSamplingSD3().patch(host.model, shift=3.0)[0]
+    return ModelSamplingSD3().patch(host.model, shift=shift)[0]
 
 
-@pytest.mark.parametrize("other", [with_lora, with_other_levels])
+def halved(host, output: float = 0.5):
+    patched = host.model.clone()
+    patched.set_model_attn1_output_patch(lambda n, options: output * n)
+    return patched
+
+
+@pytest.mark.parametrize("other", [with_lora, with_other_levels, halved])
 def test_what_lies_on_the_model_counts(places, host, clips, other):  # noqa: F811
+    """Put there anew, as by a second run of the graph."""
     first = made(host, clips)
     assert made(host, clips) == first
-    changed = other(host)
-    another = made(host, clips, model=changed)
+    another = made(host, clips, model=other(host))
     assert another != first
-    assert made(host, clips, model=changed) == another and made(host, clips) == first
+    assert made(host, clips, model=other(host)) == another and made(host, clips) == first
+
+
+def test_another_shift_is_another_training_and_is_named(places, host, clips, monkeypatch):  # noqa: F811
+    import comfy.model_management as mm
+
+    files = [made(host, clips, model=with_other_levels(host, shift)) for shift in (3.0, 8.0, 3.0, 8.0)]
+    assert files[0] != files[1] and files[:2] == files[2:]
+    long = {"steps": 3, "filename_prefix": "long"}
+    with monkeypatch.context() as patch, pytest.raises(mm.InterruptProcessingException):
+        stopped_after(patch, 1)
+        made(host, clips, model=with_other_levels(host, 3.0), **long)
+    with pytest.raises(ValueError, match="another training: .*on the model .* shift is 3.0 there and 8.0 here"):
+        made(host, clips, model=with_other_levels(host, 8.0), **long)
+    assert made(host, clips, model=with_other_levels(host, 3.0), **long)
+
+
+def test_what_cannot_be_compared_is_never_the_same(places, host, clips, monkeypatch, caplog):  # noqa: F811
+    import comfy.model_management as mm
+
+    locked = host.model.clone()
+    lock = threading.Lock()
+    locked.set_model_attn1_output_patch(lambda n, options: n if lock else n)
+    assert made(host, clips, model=locked) != made(host, clips, model=locked)
+    assert "_thread.lock on this MODEL or its CONDITIONING cannot be compared" in caplog.text
+    long = {"steps": 3, "filename_prefix": "long"}
+    with monkeypatch.context() as patch, pytest.raises(mm.InterruptProcessingException):
+        stopped_after(patch, 1)
+        made(host, clips, model=locked, **long)
+    with pytest.raises(ValueError, match=r"what cannot be compared is _thread.lock \(run \w+\) there and _thread.lock"):
+        made(host, clips, model=locked, **long)
 
 
 def test_all_that_is_told_counts(places, host, clips):  # noqa: F811
