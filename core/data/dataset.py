@@ -1,6 +1,7 @@
 """Prepared clips as training data: lazily mapped latents, and batches in an order that follows from seed and step."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -79,6 +80,11 @@ class LatentDataset:
     def order(self, batch: int, seed: int) -> "Order":
         return Order(list(self.buckets.values()), batch, seed)
 
+    @property
+    def largest(self) -> int:
+        """A clip than whose latents none are larger."""
+        return int(self.buckets[max(self.buckets, key=math.prod)][0])
+
     def batch(self, indices: Sequence[int] | Tensor, names: Sequence[str] = ("latent",)) -> dict[str, Tensor]:
         """``names`` of the clips, stacked ``[n, ...]``; ``class`` int64 ``[n]``.
 
@@ -123,6 +129,10 @@ class Order:
             raise ValueError(f"steps count from 0, got {step}")
         epoch, within = divmod(step, self.steps)
         return self._epoch(epoch)[within]
+
+    def first_with(self, clip: int) -> int:
+        """The first step that shows this clip."""
+        return int((self._epoch(0) == clip).any(1).nonzero()[0])
 
     def _shuffled(self, epoch: int) -> Tensor:
         """The batches ``[steps, batch]`` of an epoch."""

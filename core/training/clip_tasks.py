@@ -124,7 +124,8 @@ def adapter_task(
         return total_loss(own, consistency(prediction, *field, MASKS[objective.mask]), objective.weight)
 
     moved = [p for p in adapted.adapter.parameters() if p.requires_grad]
-    return Task({"adapter": adapted.adapter}, moved, draw, loss, config, [adapted.backbone])
+    networks, largest = [adapted.backbone], order.first_with(clips.largest)
+    return Task({"adapter": adapted.adapter}, moved, draw, loss, config, networks, largest)
 
 
 def consistency(prediction: Tensor, forward: Tensor, backward: Tensor, mask: Callable) -> Tensor:

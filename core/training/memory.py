@@ -52,8 +52,9 @@ class Memory:
 def estimate(
     task: Task, settings: LoopSettings, batch: int, average: bool = False, beside: Iterable[Tensor] = ()
 ) -> Memory:
-    """Of a step on ``batch`` rows at once, in this process; ``average``: whether there is an `Ema`. ``beside``: what
-    the loss uses and the task does not hold, as a frozen network's weights; it is in memory and not counted.
+    """Of a step on ``batch`` rows of its largest batch at once, in this process; ``average``: whether there is an
+    `Ema`. ``beside``: what the loss uses and the task does not hold, as the weights of a network that somebody else has
+    in memory; it is not counted.
 
     Runs the loss on one row, and on a second one if ``batch`` has more, in the settings' precision; with
     ``recompute`` what is kept of a block is its input, and one block at a time is computed again. Draws from a
@@ -62,7 +63,7 @@ def estimate(
     trained = moving(task)
     weights = [*trained, *(x for one in task.running for x in (*one.parameters(), *one.buffers()))]
     gradients = sum(p.nbytes for p in trained)
-    drawn = task.draw(torch.Generator().manual_seed(0), 0)
+    drawn = task.draw(torch.Generator().manual_seed(0), task.largest)
     if not 1 <= batch <= count_rows(drawn):
         raise ValueError(f"a batch of this task has {count_rows(drawn)} rows; {batch} of them cannot be one")
     kept = [_kept(task, settings, rows(drawn, slice(n)), [*weights, *beside]) for n in range(1, min(batch, 2) + 1)]

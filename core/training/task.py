@@ -21,6 +21,7 @@ class Task:
     ``loss``        the mean over the rows of the batch it is given, with no randomness of its own
     ``config``      what the file says of the networks (``core.checkpoints``), but for how the training went
     ``networks``    what runs besides the parts, as a frozen host: recomputed, shared out and counted as they are
+    ``largest``     number of a batch than which none takes more memory
 
     Every process draws the same whole batch and takes the loss of its own rows of it. So a draw is small, indices and
     seeds where the data are large, and ``loss`` reads what they name; and the loss of a batch is the mean of the losses
@@ -33,6 +34,7 @@ class Task:
     loss: Callable[[Batch], Tensor]
     config: dict[str, Any]
     networks: Sequence[nn.Module] = ()
+    largest: int = 0
 
     @property
     def running(self) -> list[nn.Module]:

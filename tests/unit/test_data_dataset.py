@@ -90,6 +90,14 @@ def test_a_batch_of_two_buckets_or_without_its_tensor_is_refused(dataset):
         dataset.batch([0], ["forward"])
 
 
+def test_the_largest_is_found_in_the_order(dataset):
+    assert dataset.largest == 10
+    for batch in (1, 3):
+        order = dataset.order(batch, seed=5)
+        steps = [step for step in range(order.steps) if 10 in order.rows(step)]
+        assert order.first_with(10) == steps[0]
+
+
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 16])
 def test_an_epoch_shows_every_clip_and_repeats_only_to_fill(dataset, batch):
     order = dataset.order(batch, seed=5)

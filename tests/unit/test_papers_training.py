@@ -271,6 +271,21 @@ def test_a_frozen_host_is_recomputed_under_its_lora(hosts, name):
     )
 
 
+def test_memory_is_that_of_the_largest_clips(hosts, tmp_path):
+    """One wide clip among many narrow ones, which begin: the estimate is that of wide clips alone."""
+    recipe, estimates = tiny("framebridge_webvid_cogvideox", "data.batch=2"), {}
+    (tmp_path / "CogVideoX-2b").symlink_to((hosts.folder / recipe.job.start.released).parent)
+    for name, widths in {"mixed": [4] * 9 + [8] + [4] * 9, "wide": [8], "narrow": [4]}.items():
+        more = {"context": normal(3, 8, seed=0)}
+        write_dataset(
+            tmp_path / name, [(Clip("a.mp4"), {"latent": normal(16, 2, 4, w, seed=w), **more}) for w in widths], {}
+        )
+        asked = tiny("framebridge_webvid_cogvideox", "data.batch=2", f"data.folder={name}")
+        asked = replace(asked, job=replace(asked.job, data=replace(asked.job.data, null=None)))
+        estimates[name] = estimate(asked.job.make(asked, Files(tmp_path)), asked.run, 2).activations
+    assert estimates["mixed"] == estimates["wide"] > 1.3 * estimates["narrow"]
+
+
 def _lora(task) -> str:
     return next(name for name in task.parts if name != "entry")
 

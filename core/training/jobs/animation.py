@@ -77,7 +77,7 @@ class AnimationJob:
         told = {"carried_priors": self.carried, "loss": "mean squared error in z_0, uniform weight"}
         parts = {"model": {"architecture": "VideoUNet", "arguments": arguments}}
         config = described(recipe, parts, clips, told, bridge_config())
-        return Task({"model": network}, list(network.parameters()), draw, loss, config)
+        return Task({"model": network}, list(network.parameters()), draw, loss, config, largest=clips.largest)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ class MotionAdapterJob:
         }  # fmt: skip
         parts = {"adapter": {"architecture": "VideoMotionAdapter", "arguments": arguments}}
         config = described(recipe, parts, clips, told, {key: found[key] for key in bridge_config()})
-        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, config, [adapted.backbone])
+        networks = [adapted.backbone]
+        return Task({"adapter": adapter}, list(adapter.parameters()), draw, loss, config, networks, clips.largest)
 
     def _adapter(self, recipe: Recipe, files: Files, backbone: VideoUNet, arguments: dict) -> VideoMotionAdapter:
         if self.start.adapter is None:

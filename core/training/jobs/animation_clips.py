@@ -53,6 +53,11 @@ class PreparedClips:
         return max(shape[1] for shape in self.clips.buckets)
 
     @property
+    def largest(self) -> int:
+        """Number of the batch that takes the most memory."""
+        return self._order.first_with(self.clips.largest)
+
+    @property
     def told(self) -> dict:
         return {"data": f"{len(self.clips)} clips of {self.table.folder}", "batch": self.table.batch}
 

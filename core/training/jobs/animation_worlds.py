@@ -109,7 +109,7 @@ class WorldClips:
 
     table: Worlds
     clips: MotionClips
-    channels, frames, latent = 3, FRAMES, PIXELS
+    channels, frames, latent, largest = 3, FRAMES, PIXELS, 0
 
     @property
     def told(self) -> dict:

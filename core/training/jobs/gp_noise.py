@@ -138,7 +138,8 @@ class GpNoise:
             return z0_loss(answer, OUTPUTS[target](z_0, eps, signal, level), torch.ones(len(z_0)))
 
         config = {**self.describe(recipe), "parts": what.described}
-        return Task(what.parts, what.parameters, draw, loss, config, what.networks)
+        largest = order.first_with(clips.largest)
+        return Task(what.parts, what.parameters, draw, loss, config, what.networks, largest)
 
     def observed(self, clips: LatentDataset, files: Files) -> Callable[[Batch], Tensor]:
         """What is left of the pictures of a batch, as latents ``[n, c, h, w]`` that the network can have."""

@@ -86,8 +86,9 @@ class LatentBridge:
             denoiser = video.denoiser(lambda x, at, told: ask(network, x, at, told), z_T, first, told)
             return z0_loss(denoiser(z_t, t), z_0, weight(process, t))
 
+        largest = order.first_with(clips.largest)
         parts = what.parts | ({} if prior is None else {"prior": prior})
-        return Task(parts, [p for p in what.parameters if p.requires_grad], draw, loss, config, what.networks)
+        return Task(parts, [p for p in what.parameters if p.requires_grad], draw, loss, config, what.networks, largest)
 
     def prior(self, files: Files) -> tuple[nn.Module | None, dict]:
         """The neural prior, and what the file says of it."""
