@@ -1,7 +1,8 @@
 """Motion adapters that learn beside core MODELs, while a sampler runs these: Wan's from nothing, Stable Video
 Diffusion's from one that there is."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import comfy.model_base
@@ -67,7 +68,10 @@ class Learning:
     backbone: Backbone
     clips: LatentDataset
     clip: int = 0
-    ways: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Of one clip alone, for the steps of a sample: at the size of a film it takes a hundred megabytes.
+        self._way = lru_cache(1)(lambda clip, film: carry(self.motion(film)))
 
     def __call__(self, executor, *args, **kwargs):
         call = bound(executor, args, kwargs)
@@ -84,10 +88,7 @@ class Learning:
         return F.interpolate(image, film, mode="bilinear", antialias=True)
 
     def way(self, film: tuple[int, int]) -> Carry:
-        key = self.clip, film
-        if key not in self.ways:
-            self.ways[key] = carry(self.motion(film))
-        return self.ways[key]
+        return self._way(self.clip, film)
 
     def motion(self, size: tuple[int, int]) -> MotionField:
         """Of the clip, from latent frame to latent frame, at this size."""

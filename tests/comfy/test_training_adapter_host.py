@@ -1,6 +1,9 @@
 """Motion adapters that learn beside tiny core MODELs: Wan's from nothing, Stable Video Diffusion's from one it has."""
 
+import gc
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,3 +90,17 @@ def test_what_does_not_fit_is_refused(models, tmp_path):  # noqa: F811
         train(host, write_clips(tmp_path / "clips", 16, 2, 5), carried=0.5)
     with pytest.raises(ValueError, match="latents have 4 channels and those of this MODEL.* 16"):
         train(host, write_clips(tmp_path / "other", 4, 2, 5))
+
+
+def test_one_way_is_kept_at_a_time(tmp_path):
+    """Of the clip that is looked at, whatever the size of the data; its steps share it."""
+    from aqueduct.nodes._comfy.training_adapter_host import Learning
+
+    learning = Learning(None, SimpleNamespace(compression=4), write_clips(tmp_path / "clips", 4, 2, 5))
+    film, kept = (SIDE, SIDE), []
+    for clip in (0, 1, 0):
+        learning.clip = clip
+        assert learning.way(film) is learning.way(film)
+        kept.append(weakref.ref(learning.way(film)))
+    gc.collect()
+    assert [ref() is None for ref in kept] == [True, True, False]
