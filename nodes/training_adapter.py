@@ -11,10 +11,10 @@ from ._comfy.adapters import LoadedAdapter, load_adapter
 from ._comfy.backbones import backbone_of
 from ._comfy.host_training import Host
 from ._comfy.schema import ADAPTER, CATEGORY, DATASET, Schema
-from ._comfy.training import Common, common_inputs, digest, run_training, trainable, trained_outputs
+from ._comfy.training import Common, common_inputs, run_training, trainable, trained_outputs
 from ._comfy.training_adapter_host import check_hosted, train_adapter_beside
 from ._comfy.training_data import compared, identity, latent_of, shown
-from ._comfy.training_models import architecture_of, arguments_of, bridge_config, copied, described
+from ._comfy.training_models import architecture_of, arguments_of, bridge_config, copied, described, digest
 
 STEPS = 8  # of the bridge, for samples
 
@@ -148,10 +148,10 @@ def _sampler(adapted: Adapted, clips, device):
     """Some clips of the data, made anew from their first frames along their motion, below them."""
     rows, ways = shown(clips), motions(clips, device)
 
-    def sample():
+    def sample(step: int):
         _, way = ways(torch.tensor(rows))
         first = clips.batch(rows)["latent"][:, :, 0].to(device)
-        return compared(clips, list(adapted.sample(first, way, STEPS, seed=0)), rows, {"format": "pixel"}, None)
+        return compared(clips, list(adapted.sample(first, way, STEPS, seed=0)), rows, {"format": "pixel"}, None, step)
 
     return sample
 

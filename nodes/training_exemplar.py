@@ -181,15 +181,15 @@ def _config(translator: Translator, arguments: dict, encoder: Encoder, space: Sp
 
 
 def _sampler(translator: Translator, draw, space: Space, seed: int, device: torch.device):
-    """Control, exemplar, what is made of them, and the picture they are from, side by side; the same ones always."""
+    """Control, exemplar, what is made of them, and the picture they are from, in rows; the same ones always."""
 
-    def sample():
+    def sample(step: int):
         triples = draw(torch.Generator().manual_seed(seed))
         control, photo, other = (x[:SHOWN].to(device) for x in (triples.control, triples.photo, triples.exemplar))
         own = translator.stage.exemplar(photo, other)
         made = space.leave(translator.translate(control, own, STEPS, seed))
-        shown = [(x / 2 + 0.5).cpu() for x in (control, own)] + [made.cpu(), (photo / 2 + 0.5).cpu()]
-        return film_strips(list(torch.stack(shown, 1)))
+        rows = [*((x / 2 + 0.5).cpu() for x in (control, own)), made.cpu(), (photo / 2 + 0.5).cpu()]
+        return film_strips(rows, ["control", "exemplar", f"model, step {step}", "data"])
 
     return sample
 

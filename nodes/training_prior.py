@@ -82,11 +82,11 @@ def _sampler(network, clips, latent: dict, vae):
         return None
     rows, form = shown(clips), LATENT_FORMATS[latent["format"]]()
 
-    def sample():
+    def sample(step: int):
         device = device_of(network)
         first = torch.stack([form.process_in(clips.tensor(row, "latent")[:, 0]) for row in rows]).to(device)
         y = clips.batch(rows, ["class"])["class"].to(device) if network.network.classes else None
-        return compared(clips, list(form.process_out(network(first, y))), rows, latent, vae)
+        return compared(clips, list(form.process_out(network(first, y))), rows, latent, vae, step)
 
     return sample
 

@@ -26,6 +26,7 @@ from .identity import Identity
 from .lora import host_name
 from .training import Common, Trained, run_training, trainable
 from .training_data import compared, identity, latent_of
+from .training_samples import Sample
 
 SAMPLE_STEPS = 8
 ROOM_KEY = "aqueduct_training"
@@ -138,7 +139,7 @@ def _room(given: Common) -> Callable:
 
 def trained_beside(
     asked: Asked, host: Host, given: Common, loss: BridgeLoss | OwnLoss, parts: dict[str, nn.Module], config: dict,
-    save: Callable[[Path], None], sample: Callable[[], Tensor] | None = None,
+    save: Callable[[Path], None], sample: Sample | None = None,
 ) -> Trained:  # fmt: skip
     """Train ``parts``, the first of which is the LoRA, within a run of the host."""
     lora = next(iter(parts.values()))
@@ -156,14 +157,14 @@ def trained_beside(
         )  # fmt: skip
 
 
-def sampled(asked: Asked, host: Host, made: Callable[[], Tensor]) -> Callable[[], Tensor] | None:
+def sampled(asked: Asked, host: Host, made: Callable[[], Tensor]) -> Sample | None:
     """``sample`` of `run_training`: the first clip and what is ``made`` in its place; None without a way to see it."""
     latent = latent_of(host.clips)
     if latent["format"] != "pixel" and host.vae is None:
         return None
 
-    def sample() -> Tensor:
-        picture = compared(host.clips, [made()], [0], latent, host.vae)
+    def sample(step: int) -> Tensor:
+        picture = compared(host.clips, [made()], [0], latent, host.vae, step)
         mm.load_models_gpu([asked.guider.model_patcher])  # in case the VAE took its place
         return picture
 

@@ -64,7 +64,7 @@ class Identity:
 
     def carried(self, patcher: ModelPatcher) -> dict:
         """What lies on a MODEL."""
-        found = {name: _filled(getattr(patcher, name, None)) for name in CARRIED}
+        found = {name: filled(getattr(patcher, name, None)) for name in CARRIED}
         return {name: self.of(thing) for name, thing in found.items() if thing is not None}
 
     def _looked_into(self, thing: Any) -> Any:
@@ -188,10 +188,10 @@ def _digest(data: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _filled(thing: Any) -> Any:
+def filled(thing: Any) -> Any:
     """None for what there is nothing in: a patcher begins with tables of empty lists."""
     if type(thing) is dict:
-        thing = {key: full for key, value in thing.items() if (full := _filled(value)) is not None}
+        thing = {key: full for key, value in thing.items() if (full := filled(value)) is not None}
     return None if type(thing) in (dict, list) and not thing else thing
 
 

@@ -57,11 +57,11 @@ def train_from_scratch(data: Dataset, bridge: Bridge, size: str, weight: str, va
 def _sampler(network: LatteVideo, video: VideoBridge, clips, latent: dict, vae):
     rows, form = shown(clips), LATENT_FORMATS[latent["format"]]()
 
-    def sample() -> Tensor:
+    def sample(step: int) -> Tensor:
         device = device_of(network)
         first = torch.stack([form.process_in(clips.tensor(row, "latent")[:, 0]) for row in rows]).to(device)
         y = clips.batch(rows, ["class"])["class"].to(device) if network.classes else None
         made = sample_clips(network, video, first, y, SAMPLE_STEPS, 0)
-        return compared(clips, list(form.process_out(made)), rows, latent, vae)
+        return compared(clips, list(form.process_out(made)), rows, latent, vae, step)
 
     return sample

@@ -5,7 +5,6 @@ does not take. A training with the same inputs as a finished one is not run agai
 """
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -27,7 +26,9 @@ from ...core.training.settings import PRECISIONS, LoopSettings
 from ...core.training.task import Task
 from .schema import blocked
 from .training_files import Description, Record, Unfinished, checked_prefix, next_file, target_folder
+from .training_models import computes_in, digest
 from .training_report import Report
+from .training_samples import Sample, Samples
 
 WARMUP = 0.1  # of the steps, at most 100 of them
 # Of `Common`, what changes nothing in the result, or is not about it.
@@ -163,12 +164,12 @@ def _own_numbers():
 
 def run_training(
     task: Task, given: Common, *, save: Callable[[Path], None], folder: str,
-    sample: Callable[[], Tensor] | None = None, sample_every: int | None = None, of: dict | None = None,
+    sample: Sample | None = None, sample_every: int | None = None, of: dict | None = None,
     plateau: Plateau | None = None, alone: bool = False, beside: nn.Module | None = None,
 ) -> Trained:  # fmt: skip
     """Train, or find what came of it before; ``save(path)`` writes the file into a folder of ComfyUI's ``folder``.
 
-    ``sample() -> IMAGE`` shows what the networks make now; ``sample_every``: steps between, where not ``given``'s.
+    ``sample`` shows what the networks make; ``sample_every``: steps between, where not ``given``'s.
     ``of``: JSON; what else the result depends on besides ``given``, ``task.config`` and the first weights: the data.
     ``alone``: no MODEL takes part, so that those in memory make way. ``beside``: the `BaseModel` that does, in memory;
     through one that computes in float16 no small gradient would come, so the loss is scaled.
@@ -189,17 +190,18 @@ def run_training(
         going_on = unfinished.claim(description, given.resume)
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
-        report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, _shown(sample, ema), every)
+        samples = Samples(_shown(sample, ema), every, settings.steps, unfinished.samples)
+        report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, samples)
         with _said(unfinished):
             progress = train_task(
-                _stoppable(task), settings, torch.Generator().manual_seed(given.seed),
+                _watched(task, samples, given.accumulate), settings, torch.Generator().manual_seed(given.seed),
                 checkpoint=unfinished.checkpoint, report=report, ema=ema, plateau=plateau,
             )  # fmt: skip
-        path, samples = next_file(target, prefix), report.samples()
+        path, pictures = next_file(target, prefix), samples.all()
         with _averaged(ema), _written(path, unfinished):
             save(path)
     logging.info(f"{prefix}: saved {path}")
-    record = Record(path, progress.losses, samples)
+    record = Record(path, progress.losses, pictures)
     try:
         record.keep(prefix, description)
     except (OSError, SafetensorError) as error:  # the file is there, and that is what counts
@@ -248,26 +250,31 @@ def _trained(record: Record, steps: int) -> Trained:
     return Trained(record.path, record.losses, loss_curve(record.losses, steps), record.samples)
 
 
-def _stoppable(task: Task) -> Task:
-    """The stop button is asked for before each forward pass too, not only behind each step."""
+def _watched(task: Task, samples: Samples, accumulate: int) -> Task:
+    """Samples are made before a step is begun: when it is saved as not yet made, and a stop in the middle of them costs
+    none. The stop button is asked for before each forward pass too, not only behind each step."""
+
+    def draw(generator, n):
+        samples.before(n // accumulate)
+        return task.draw(generator, n)
 
     def loss(batch):
         mm.throw_exception_if_processing_interrupted()
         return task.loss(batch)
 
-    return replace(task, loss=loss)
+    return replace(task, draw=draw, loss=loss)
 
 
 def _averaged(ema: Ema | None):
     return contextlib.nullcontext() if ema is None else ema.swapped()
 
 
-def _shown(sample: Callable[[], Tensor] | None, ema: Ema | None) -> Callable[[], Tensor] | None:
+def _shown(sample: Sample | None, ema: Ema | None) -> Sample | None:
     """``sample`` as the file would make it, with no trace in the random numbers."""
 
-    def averaged() -> Tensor:
+    def averaged(step: int) -> Tensor:
         with torch.no_grad(), _averaged(ema), _own_numbers():
-            return sample().detach().cpu()
+            return sample(step).detach().cpu()
 
     return None if sample is None else averaged
 
@@ -277,17 +284,3 @@ def _description(task: Task, given: Common, of: dict) -> Description:
     told = {name: value for name, value in task.config.get("training", {}).items() if name not in given.told()}
     file = {name: value for name, value in task.config.items() if name != "training"}
     return {**given.decisive(), **told, "file": file, "given": of, "first weights": digest(*task.parts.values())}
-
-
-def computes_in(model: nn.Module) -> torch.dtype:
-    """Of a `BaseModel`: its weights may be of another type, and cast layer by layer."""
-    return model.manual_cast_dtype or model.get_dtype()
-
-
-def digest(*networks: nn.Module) -> str:
-    """Of their weights: another text where any is another."""
-    found = hashlib.sha256()
-    for key, value in (pair for network in networks for pair in network.state_dict().items()):
-        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()[:16]

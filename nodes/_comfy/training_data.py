@@ -61,12 +61,14 @@ def pictures(latents: Tensor, latent: dict, vae) -> Tensor:
     return to_clip(vae.decode(given).flatten(0, -4)).clamp(0, 1)
 
 
-def compared(clips: LatentDataset, made: list[Tensor], rows: list[int], latent: dict, vae) -> Tensor:
-    """IMAGE: each clip of the data and below it what was ``made`` [c, f, h, w] in its place, raw latents."""
-    strips = []
+def compared(clips: LatentDataset, made: list[Tensor], rows: list[int], latent: dict, vae, step: int) -> Tensor:
+    """IMAGE: each clip of the data and below it what was ``made`` [c, f, h, w] in its place, raw latents, after
+    ``step`` steps."""
+    strips, names = [], []
     for row, own in zip(rows, made, strict=True):
         strips += [pictures(clips.tensor(row, "latent"), latent, vae), pictures(own.cpu(), latent, vae)]
-    return film_strips(strips)
+        names += ["data", f"model, step {step}"]
+    return film_strips(strips, names)
 
 
 def shown(clips: LatentDataset) -> list[int]:

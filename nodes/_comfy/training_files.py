@@ -1,7 +1,8 @@
 """Files of the trainer nodes: what was trained, what an interrupted training leaves, what is known of finished ones.
 
 Trained networks go where the loaders look. In ``output/aqueduct/training`` lie ``<prefix>.resume`` while a training is
-unfinished, with ``<prefix>.resume.json``, which says of what it is, and a record of each finished one.
+unfinished, with ``<prefix>.resume.json``, which says of what it is, and ``<prefix>.resume.samples``, what it made so
+far; and a record of each finished one.
 """
 
 import glob
@@ -92,6 +93,10 @@ class Unfinished:
     def description(self) -> Path:
         return self.checkpoint.with_name(self.checkpoint.name + ".json")
 
+    @property
+    def samples(self) -> Path:
+        return self.checkpoint.with_name(self.checkpoint.name + ".samples")
+
     def claim(self, description: Description, resume: bool) -> bool:
         """Whether there is something to go on from; else the place is this training's from now on.
 
@@ -129,7 +134,7 @@ class Unfinished:
             )
 
     def remove(self) -> None:
-        for path in (self.checkpoint, self.description):
+        for path in (self.checkpoint, self.description, self.samples):
             path.unlink(missing_ok=True)
 
 

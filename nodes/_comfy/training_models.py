@@ -1,11 +1,16 @@
 """Networks of MODELs as trainings take them: in core's own layers and float32, apart from what ComfyUI manages."""
 
+import hashlib
+
 import torch
 from torch import nn
 
 from ...core.checkpoints import ARCHITECTURES
 from .hosted import HOSTED
+from .identity import filled
 from .model import BridgeModel
+
+PATCHES = ("patches", "object_patches", "model_options", "wrappers", "injections", "hook_patches")
 
 
 def architecture_of(model) -> str | None:
@@ -31,10 +36,10 @@ def copied(model, device: torch.device) -> nn.Module:
 
     Raises ValueError for a MODEL with something on it (LoRAs, adapters, ...), which the copy would not have.
     """
-    if model.patches or any(kept for kind in model.wrappers.values() for kept in kind.values()):
+    if any(filled(getattr(model, name, None)) is not None for name in PATCHES):
         raise ValueError(
-            "this MODEL has something on it (a LoRA, an adapter, guidance), and training is on the MODEL alone: wire "
-            "it as its loader gives it"
+            "this MODEL has something on it (a LoRA, an adapter, guidance, another patch), and training is on the "
+            "MODEL alone: wire it as its loader gives it"
         )
     network = ARCHITECTURES[architecture_of(model)](**arguments_of(model))
     network.load_state_dict({key: value.float() for key, value in model.model.diffusion_model.state_dict().items()})
@@ -52,3 +57,17 @@ def bridge_config(model: BridgeModel) -> dict:
         "image_condition": "image" if model.takes_image else "first frame of the prior",
         "class_names": list(model.class_names),
     }
+
+
+def computes_in(model: nn.Module) -> torch.dtype:
+    """Of a `BaseModel`: its weights may be of another type, and cast layer by layer."""
+    return model.manual_cast_dtype or model.get_dtype()
+
+
+def digest(*networks: nn.Module) -> str:
+    """Of their weights: another text where any is another."""
+    found = hashlib.sha256()
+    for key, value in (pair for network in networks for pair in network.state_dict().items()):
+        found.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]

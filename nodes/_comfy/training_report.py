@@ -1,18 +1,17 @@
-"""What a user sees of a training while it runs: bar, curve, log, samples; and their stop button."""
+"""What a user sees of a training while it runs: bar, curve, the latest sample, log; and their stop button."""
 
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.utils
-import torch
 from PIL import Image
 from torch import Tensor
 
 from ...core.plots.loss_curve import loss_curve
 from ...core.training.settings import Progress
+from .training_samples import Samples
 
 SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
 DRAWING = 0.02  # of the time, at most, goes into pictures of the curve
@@ -23,14 +22,12 @@ PREVIEW = (512, 320)  # pixels
 class Report:
     """``report(step, progress)`` of `core.training.loop`.
 
-    ``resumed``: the checkpoint that the run goes on from, or None. ``sample() -> IMAGE`` is asked after every
-    ``every`` steps, and when all are done; of 0 never.
+    ``resumed``: the checkpoint that the run goes on from, or None.
     """
 
-    def __init__(self, name: str, steps: int, resumed: Path | None, sample: Callable[[], Tensor] | None, every: int):
-        self.name, self.steps, self.resumed, self.sample, self.every = name, steps, resumed, sample, every
+    def __init__(self, name: str, steps: int, resumed: Path | None, samples: Samples):
+        self.name, self.steps, self.resumed, self.samples = name, steps, resumed, samples
         self._bar = comfy.utils.ProgressBar(steps)
-        self._made: list[Tensor] = []
         self._began, self._first = time.monotonic(), None
         self._logged = self._show_next = float("-inf")
 
@@ -42,8 +39,6 @@ class Report:
             if self.resumed is not None:
                 logging.info(f"{self.name}: goes on from step {step} of {self.steps} ({self.resumed})")
         last = done == self.steps
-        if self.sample is not None and self.every and done % self.every == 0 and not last:
-            self._made.append(self.sample())
         if last or now - self._logged >= LOG_EVERY:
             self._logged = now
             logging.info(f"{self.name}: {self._told(done, progress.losses, now)}")
@@ -52,16 +47,10 @@ class Report:
 
     def _preview(self, progress: Progress) -> tuple:
         began = time.monotonic()
-        picture = _picture(loss_curve(progress.losses, self.steps, *PREVIEW))
+        picture = _picture(loss_curve(progress.losses, self.steps, *PREVIEW), self.samples.latest)
         ended = time.monotonic()
         self._show_next = ended + max(SHOW_EVERY, (ended - began) / DRAWING)
-        return "JPEG", picture, max(PREVIEW)
-
-    def samples(self) -> Tensor | None:
-        """All of this run in order, and what comes out now that it has ended."""
-        if self.sample is None or not self.every:
-            return None
-        return torch.cat([*self._made, self.sample()])
+        return "JPEG", picture, max(picture.size)
 
     def _told(self, done: int, losses: list[float], now: float) -> str:
         recent = losses[-AVERAGED:]
@@ -78,5 +67,18 @@ def spelled_time(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
 
 
-def _picture(image: Tensor) -> Image.Image:
+def _picture(curve: Tensor, sample: Tensor | None) -> Image.Image:
+    """The curve, and below it the sample at the same width."""
+    above = _image(curve)
+    if sample is None:
+        return above
+    below = _image(sample)
+    below = below.resize((above.width, max(1, round(below.height * above.width / below.width))))
+    both = Image.new("RGB", (above.width, above.height + below.height))
+    both.paste(above)
+    both.paste(below, (0, above.height))
+    return both
+
+
+def _image(image: Tensor) -> Image.Image:
     return Image.fromarray((image[0] * 255).round().byte().numpy())

@@ -101,6 +101,46 @@ def test_a_stopped_training_goes_on_exactly(models, data, monkeypatch, caplog):
     assert same_weights(whole, file) and not unfinished(models).exists()
 
 
+@pytest.mark.parametrize("within", [False, True])
+def test_samples_from_before_a_stop_are_shown_with_the_others(models, data, monkeypatch, within):
+    """Stopped as the first has been made, or ``within`` the second."""
+    import comfy.model_management as mm
+
+    from aqueduct.nodes import training_prior
+
+    *_, whole = train(data, filename_prefix="whole", sample_every=1)
+    compared = training_prior.compared
+
+    def stopping(*given):
+        if within and given[-1] == 2:
+            raise mm.InterruptProcessingException()
+        return compared(*given)
+
+    with monkeypatch.context() as patch, pytest.raises(mm.InterruptProcessingException):
+        patch.setattr(training_prior, "compared", stopping)
+        if not within:
+            stopped_after(patch, 2)
+        train(data, sample_every=1)
+    kept = unfinished(models).with_name("neural_prior.resume.samples")
+    assert kept.exists()
+    *_, file, _, samples = train(data, sample_every=1)
+    assert len(whole) == STEPS and torch.equal(samples, whole) and not kept.exists()
+    assert torch.equal(train(data, sample_every=1)[3], whole)
+
+
+def test_samples_begin_anew_with_the_training_and_broken_ones_are_left(models, data, monkeypatch, caplog):
+    import comfy.model_management as mm
+
+    kept = unfinished(models).with_name("neural_prior.resume.samples")
+    for resume, count in ((True, STEPS - 1), (False, STEPS)):
+        with monkeypatch.context() as patch, pytest.raises(mm.InterruptProcessingException):
+            stopped_after(patch, 2)
+            train(data, sample_every=1, seed=count)
+        kept.write_text("broken")
+        assert len(train(data, sample_every=1, seed=count, resume=resume)[3]) == count
+    assert "the samples that were made before are lost" in caplog.text
+
+
 def test_what_is_left_of_another_training_is_not_taken(models, data, monkeypatch):
     import comfy.model_management as mm
 

@@ -69,3 +69,15 @@ def test_long_clips_are_shown_by_frames_spread_over_them():
     clip = (torch.arange(15) / 14)[:, None, None, None].expand(15, 3, 2, 2)
     sheet = film_strips([clip], most=3)
     assert sheet[0, 0, [0, 4, 8], 0].tolist() == pytest.approx([0, 0.5, 1])
+
+
+def test_names_stand_above_their_rows_and_make_room_for_themselves():
+    clips = [torch.full((2, 3, 20, 60), value) for value in (0.25, 0.75)]
+    bare, named = film_strips(clips), film_strips(clips, ["a", "a name that is longer than the row, a good deal"])
+    text = (named.shape[1] - bare.shape[1]) // 2
+    assert named.shape[2] > bare.shape[2] and text >= 9
+    rows = [named[:, text : text + 22], named[:, 2 * text + 22 :]]
+    assert torch.equal(torch.cat(rows, 1)[:, :, : bare.shape[2]], bare)
+    captions = named[0, :text, :, 0], named[0, text + 22 : 2 * text + 22, :, 0]
+    assert [bool((one < 0.5).any()) for one in captions] == [True, True]
+    assert (captions[1] < 0.5).sum() > 5 * (captions[0] < 0.5).sum()
