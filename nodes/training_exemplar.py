@@ -87,8 +87,9 @@ class AqueductTrainExemplar(io.ComfyNode):
                     "Of a new network. tiny: 0.3 million weights in all; small: 2.1, the shipped model's; EBDM-f4: the "
                     "paper's, for latents of VQ-f4 and large GPUs"
                 )),
-                io.Float.Input("variance", default=0.01, min=1e-4, max=10.0, step=1e-4, round=False, tooltip=(
-                    "Of the Brownian bridge of a new network, no unit: small ones let small networks learn. Paper: 1"
+                io.Float.Input("variance", default=0.05, min=1e-4, max=10.0, step=1e-4, round=False, tooltip=(
+                    "Of the Brownian bridge of a new network, no unit: a small one lets a small network learn. Shipped "
+                    "model: 0.05. Paper: 1"
                 )),
                 io.Float.Input("late", default=0.5, min=0.0, max=1.0, step=0.05, tooltip=(
                     "Share of the training in the last twentieth of the times, where a bridge of little variance "

@@ -12,6 +12,7 @@ from aqueduct.core import checkpoints
 from aqueduct.scripts._pack import ROOT
 from aqueduct.tests.comfy import adapter_files, exemplar_files, sd_host
 from aqueduct.tests.comfy.graph import node_class, run, run_one
+from aqueduct.tests.comfy.test_host_training_nodes import stopped_after
 
 NODE, SIDE = "AqueductTrainExemplar", 16
 TEXT = 14  # pixels: the line above a row of a sample
@@ -157,3 +158,26 @@ def test_models_that_take_no_exemplars_are_refused(models, images):
     other = run_one("AqueductLoadBridgeModel", file="backbone.safetensors")
     with pytest.raises(ValueError, match="MODELs that take them, this one is VideoUNet"):
         train(images=images, stage="2", model=other)
+
+
+def test_pictures_that_prove_broken_are_left_out_from_the_beginning(models, tmp_path, monkeypatch):
+    """Whole in their header, cut off behind: so that a training that goes on has the pictures of before."""
+    import comfy.model_management as mm
+
+    write_pictures(tmp_path / "photos", ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png"], 64)
+    cut = tmp_path / "photos" / "a" / "2.png"
+    cut.write_bytes(cut.read_bytes()[:4000])
+    given = {"folder": str(tmp_path / "photos"), "steps": 4}
+    _, whole, _, _ = train(**given, filename_prefix="whole")
+    assert checkpoints.read_config(whole)["training"]["data"].endswith("1 files skipped")
+    with monkeypatch.context() as patch, pytest.raises(mm.InterruptProcessingException):
+        stopped_after(patch, 2)
+        train(**given)
+    _, file, _, _ = train(**given)
+    assert all(torch.equal(part(whole, "model")[key], value) for key, value in part(file, "model").items())
+
+
+def test_a_new_network_has_the_shipped_models_bridge(models, images):
+    _, file, _, _ = train(images=images)
+    shipped = checkpoints.read_config(ROOT / "models" / "exemplar_scenes.safetensors")
+    assert checkpoints.read_config(file)["bridge"] == shipped["bridge"]
