@@ -6,7 +6,7 @@ from ..core.data.buckets import RATIOS, SizeSettings
 from ..core.data.prepare import MotionSettings, PrepareSettings
 from ..core.data.survey import ClipSettings
 from ..core.plots.contact import contact_sheet
-from ._comfy.dataset import Dataset, conditioned, fingerprint, folder_path, prepared, told
+from ._comfy.dataset import Dataset, conditioned, fingerprint, folders_of, prepared, told
 from ._comfy.schema import CATEGORY, DATASET, Schema
 
 PREVIEWED = 24  # clips on the contact sheet
@@ -24,10 +24,11 @@ class AqueductVideoDataset(io.ComfyNode):
             ),
             search_aliases=["load training data", "video folder", "latent dataset", "captions", "bucketing"],
             inputs=[
-                io.String.Input("folder", default="", tooltip=(
+                io.String.Input("folder", default="", multiline=True, tooltip=(
                     "Folder of videos (mp4, mov, webm, mkv, gif, avi), of numbered frames, or of pictures: a full "
-                    "path, or one in ComfyUI's input folder. Subfolders count too; if all lies in subfolders they are "
-                    "the classes. A caption is a .txt of the same name beside its file"
+                    "path, or one in ComfyUI's input folder; several in a line each. Subfolders count too; if all lies "
+                    "in subfolders they are the classes, and so are several folders. A caption is a .txt of the same "
+                    "name beside its file"
                 )),
                 io.Image.Input("images", optional=True, tooltip="Frames of one more clip, or instead of a folder"),
                 io.Vae.Input("vae", optional=True, tooltip=(
@@ -71,8 +72,8 @@ class AqueductVideoDataset(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, folder=None, **others):
         try:
-            return fingerprint(folder_path(folder)) if folder else ""
-        except FileNotFoundError:
+            return [fingerprint(one) for one in folders_of(folder or "")]
+        except (FileNotFoundError, ValueError):  # said when the node runs
             return "missing"
 
     @classmethod
@@ -86,8 +87,9 @@ class AqueductVideoDataset(io.ComfyNode):
             MotionSettings() if motion else None,
             threads=0,
         )
-        latents = prepared(folder, images, caption.strip(), vae, settings)
-        about = told(latents)
+        folders = folders_of(folder)
+        latents = prepared(folders, images, caption.strip(), vae, settings)
+        about = told(latents, folders)
         shown = range(min(PREVIEWED, len(latents)))
         pictures = [latents.tensor(n, "first") / 255 for n in shown]
         captions = [_label(latents.index.clips[n]) for n in shown]

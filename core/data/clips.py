@@ -1,7 +1,7 @@
 """What there is to learn from in a folder: videos, runs of numbered frames, pictures; captions and classes of them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,7 +53,29 @@ def find(folder: Path, runs: bool = True) -> list[Source]:
 
     Raises FileNotFoundError if there is no such folder, ValueError if it holds none of these.
     """
-    folder = Path(folder)
+    return _labelled(_found(Path(folder), runs))
+
+
+def find_all(folders: Sequence[Path], runs: bool = True) -> list[Source]:
+    """`find` in several folders, as if they were the subfolders of one, called as `titles` has it. One is looked at by
+    itself."""
+    if len(folders) == 1:
+        return find(folders[0], runs)
+    found = []
+    for folder, title in zip(folders, titles(folders), strict=True):
+        found += [replace(source, name=f"{title}/{source.name}") for source in _found(Path(folder), runs)]
+    return _labelled(sorted(found, key=lambda source: source.name))
+
+
+def titles(folders: Sequence[Path]) -> list[str]:
+    """The names of folders; of several with one name the second is ``name (2)``."""
+    names = [Path(folder).resolve().name for folder in folders]
+    before = [names[:n].count(name) for n, name in enumerate(names)]
+    return [f"{name} ({count + 1})" if count else name for name, count in zip(names, before, strict=True)]
+
+
+def _found(folder: Path, runs: bool) -> list[Source]:
+    """Without classes."""
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     files = sorted(path for path in folder.rglob("*") if _counts(path, folder))
@@ -64,6 +86,10 @@ def find(folder: Path, runs: bool = True) -> list[Source]:
     if not sources:
         endings = ", ".join(sorted(ending[1:] for ending in VIDEOS | PICTURES))
         raise ValueError(f"{folder} holds no videos and no pictures (looked for {endings}, in its subfolders too)")
+    return sources
+
+
+def _labelled(sources: list[Source]) -> list[Source]:
     names = class_names(sources)
     return [replace(source, label=names.index(_top(source))) if names else source for source in sources]
 

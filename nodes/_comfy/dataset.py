@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ...core.data.clips import Source, find
+from ...core.data.clips import Source, find, find_all, titles
 from ...core.data.dataset import LatentDataset
 from ...core.data.encoders import Pixels
 from ...core.data.prepare import PrepareSettings, described, prepare
@@ -87,17 +87,17 @@ def weights_digest(network: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def prepared(folder: str, images: Tensor | None, caption: str, vae, settings: PrepareSettings) -> LatentDataset:
-    """The clips of ``folder`` and ``images``, from the cache if they were made before with all the same.
+def prepared(folders: list[Path], images: Tensor | None, caption: str, vae, settings: PrepareSettings) -> LatentDataset:
+    """The clips of ``folders`` and ``images``, from the cache if they were made before with all the same.
 
     ``caption``: of what has none of its own. Raises ValueError, which lists the reasons, if nothing can be used.
     """
-    if not folder.strip() and images is None:
+    if not folders and images is None:
         raise ValueError("there is nothing to train on: give a folder of videos or pictures, or wire images")
     progress = _Progress()
     encode = PixelEncoder(progress.clip) if vae is None else VaeEncoder(vae, progress.clip)
     runs = max(settings.clips.lengths) > 1
-    sources = find(folder_path(folder), runs) if folder.strip() else []
+    sources = find_all(folders, runs) if folders else []
     stamps = [[source.name, *_stamp(source), source.caption, source.label] for source in sources]
     digest = None if images is None else _digest_of(images)
     key = hashlib.sha256(json.dumps([described(settings, encode), stamps, digest, caption]).encode()).hexdigest()[:16]
@@ -113,16 +113,25 @@ def prepared(folder: str, images: Tensor | None, caption: str, vae, settings: Pr
 
 
 def folder_path(text: str) -> Path:
-    """As typed, or in ComfyUI's input folder. Raises FileNotFoundError that names both."""
-    inside = Path(folder_paths.get_input_directory()) / text.strip()
-    typed = Path(text.strip()).expanduser()
+    """As typed or, in quotes, pasted, or in ComfyUI's input folder. Raises FileNotFoundError that names both."""
+    text = text.strip().strip("\"'")
+    inside, typed = Path(folder_paths.get_input_directory()) / text, Path(text).expanduser()
     if typed.is_absolute() and typed.is_dir():
         return typed
     if inside.is_dir():
         return inside
     raise FileNotFoundError(
-        f"there is no folder {text.strip()!r}: give its full path, or put it into {folder_paths.get_input_directory()}"
+        f"there is no folder {text!r}: give its full path, or put it into {folder_paths.get_input_directory()}"
     )
+
+
+def folders_of(text: str) -> list[Path]:
+    """One in each line. Raises FileNotFoundError, ValueError for one that is there twice."""
+    found = [folder_path(line) for line in text.splitlines() if line.strip()]
+    twice = [str(folder) for n, folder in enumerate(found) if folder.resolve() in [one.resolve() for one in found[:n]]]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice: its clips would count twice, so name it once")
+    return found
 
 
 def fingerprint(folder: Path) -> str:
@@ -148,13 +157,18 @@ def conditioned(dataset: LatentDataset, clip) -> list | None:
     return [made[caption] for caption in captions]
 
 
-def told(dataset: LatentDataset) -> str:
-    """What is in a data set and what is not, in lines."""
+def told(dataset: LatentDataset, folders: list[Path]) -> str:
+    """What is in a data set and what is not, in lines; of several ``folders`` for each."""
     index = dataset.index
     shapes = Counter((clip.shapes["latent"], clip.shapes["first"]) for clip in index.clips)
     lines = [f"{len(index.clips)} clips of {len({clip.path for clip in index.clips})} files"]
     for (latent, first), count in sorted(shapes.items()):
         lines.append(f"  {count} of {first[2]} x {first[1]} pixels: latents {' x '.join(map(str, latent))}")
+    for title, folder in zip(titles(folders), folders, strict=True) if len(folders) > 1 else ():
+        own, left = ([one for one in some if one.path.startswith(f"{title}/")] for some in (index.clips, index.skipped))
+        lines.append(
+            f"  {title}: {len(own)} clips of {len({clip.path for clip in own})} files, {len(left)} skipped ({folder})"
+        )
     with_caption = sum(clip.caption is not None for clip in index.clips)
     lines.append(f"{with_caption} have a caption")
     names = index.settings.get("classes") or []

@@ -317,3 +317,37 @@ def test_an_unwritable_output(output, videos):
     output.write_text("a file where the folder should be")
     with pytest.raises(OSError, match="cannot be made .*: choose another"):
         dataset_of(videos)
+
+
+def test_several_folders_are_one_data_set(output, videos, tmp_path):
+    """As if they were subfolders of one: files of one name are kept apart, and what each folder gave is told."""
+    write_video(tmp_path / "others" / "videos" / "a.mp4", 6, level=200)
+    write_video(tmp_path / "others" / "videos" / "short.mp4", 3)
+    folders = [str(videos), f' "{tmp_path / "others" / "videos"}" ', ""]
+    dataset, report, _ = dataset_of("\n".join(folders))
+    clips = dataset.latents.index.clips
+    assert [clip.path for clip in clips] == ["videos (2)/a.mp4", "videos/a.mp4", "videos/a.mp4", "videos/b.mkv"]
+    assert [clip.label for clip in clips] == [1, 0, 0, 0] and "2 classes: videos, videos (2)" in report
+    assert dataset.latents[0]["latent"].mean() == pytest.approx(200 / 127.5 - 1, abs=0.03)
+    assert f"  videos: 3 clips of 2 files, 0 skipped ({videos})" in report.splitlines()
+    assert f"  videos (2): 1 clips of 1 files, 1 skipped ({tmp_path / 'others' / 'videos'})" in report.splitlines()
+    assert dataset_of(folders[0])[0].latents.index.clips[0].path == "a.mp4"
+
+
+def test_folders_that_are_missing_or_named_twice_are_told(output, videos, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no folder '{tmp_path / 'none'}'"):
+        dataset_of(f"{videos}\n{tmp_path / 'none'}")
+    with pytest.raises(ValueError, match="videos is named twice"):
+        dataset_of(f"{videos}\n{videos}/../videos")
+
+
+def test_each_of_several_folders_is_looked_at_anew(output, videos, tmp_path):
+    from aqueduct.tests.comfy.graph import node_class
+
+    write_video(tmp_path / "more" / "a.mp4", 6)
+    look = node_class("AqueductVideoDataset").fingerprint_inputs
+    both = f"{videos}\n{tmp_path / 'more'}"
+    before = look(folder=both)
+    assert look(folder=both) == before != look(folder=str(videos))
+    (tmp_path / "more" / "a.txt").write_text("a caption")
+    assert look(folder=both) != before
