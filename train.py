@@ -42,6 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if processes.main:
+        print(processes.about, flush=True)
+    if processes.main:
+        print(processes.about, flush=True)
     try:
         # The first that fails ends it: those behind it may start from its file.
         return next((code for code in (_run(recipe, asked.output, processes) for recipe in recipes) if code), 0)

@@ -30,6 +30,16 @@ class Alone:
         """Where this process should put its networks."""
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    @property
+    def about(self) -> str:
+        """How many there are, and where, in words."""
+        return f"1 process on {self.device.type}"
+
+    @property
+    def about(self) -> str:
+        """How many there are, and where, in words."""
+        return f"1 process on {self.device.type}"
+
     @contextmanager
     def sharing(self, task: Task, ema: Ema | None) -> Iterator[Sequence[nn.Parameter]]:
         """Within it the task is trained by all processes; gives the parameters as they lie in this one."""

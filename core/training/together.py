@@ -53,6 +53,10 @@ class Loss(nn.Module):
 class Replicated(Alone):
     """Each process has the whole network; gradients are averaged as the backward pass finds them (DDP)."""
 
+    has = "the whole network (DDP)"
+
+    has = "the whole network (DDP)"
+
     def __init__(self, accelerator):
         self.accelerator, self.module = accelerator, None
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
@@ -61,6 +65,14 @@ class Replicated(Alone):
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
+
+    @property
+    def about(self) -> str:
+        return f"{self.count} processes on {self.device.type}, each with {self.has}"
+
+    @property
+    def about(self) -> str:
+        return f"{self.count} processes on {self.device.type}, each with {self.has}"
 
     @contextmanager
     def sharing(self, task: Task, ema: Ema | None) -> Iterator[Sequence[nn.Parameter]]:
@@ -109,7 +121,7 @@ class Sharded(Replicated):
     and the loss must come to the same weights in every process, whatever the rows.
     """
 
-    replicated = False
+    replicated, has = False, "a share of the network (FSDP)"
 
     def __init__(self, accelerator):
         super().__init__(accelerator)
@@ -126,6 +138,8 @@ class Sharded(Replicated):
                 f"{len(self.module.beside)} trained tensors lie in none of the parts ({', '.join(task.parts)}) and "
                 f"networks, and FSDP shares out these alone: start without --use_fsdp"
             )
+        for parameter in self.module.parameters():
+            parameter.data = parameter.data.contiguous()  # of channels_last and others FSDP knows nothing
         pieces = Pieces(self.module)
         for module in (*(block for one in task.running for block in blocks(one)), self.module):
             fully_shard(module, **self.how)

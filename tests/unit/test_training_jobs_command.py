@@ -67,7 +67,8 @@ def test_writes_the_model_and_how_it_came_to_be(tiny, tmp_path, capsys):
     assert config["training"]["final_loss"] == pytest.approx(sum(losses(tmp_path / "a")[-2:]) / 2, abs=2e-6)
     with Image.open(tmp_path / "a" / "tiny.losses.png") as curve:
         assert min(curve.size) > 100 and len(curve.getcolors(2**20)) > 3
-    told = capsys.readouterr().out.splitlines()
+    processes, *told = capsys.readouterr().out.splitlines()
+    assert processes in ("1 process on cpu", "1 process on cuda")
     assert [line.split()[2] for line in told[:-1]] == ["0", "2", "4"] and told[-1].endswith("tiny.safetensors")
 
 
