@@ -9,7 +9,9 @@ examples; one of those may be given by its name. For a pack in a folder of anoth
 """
 
 import argparse
+import os
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -40,10 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         recipes = [read(_file(config), changes) for config in asked.configs]  # all, before the first begins
         processes = launched()
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # once on each machine: the processes do not know each other yet
+            print(f"error: {error}", file=sys.stderr)
         return 2
-    if processes.main:
-        print(processes.about, flush=True)
     if processes.main:
         print(processes.about, flush=True)
     try:
@@ -76,9 +77,11 @@ def _configs() -> dict[str, Path]:
 def _list() -> int:
     from .core.training.config import read
 
-    for name, path in _configs().items():
-        recipe = read(path)
-        print(f"{name:32s} {recipe.about} ({recipe.run.steps} steps)")
+    known = {name: read(path) for name, path in _configs().items()}
+    width = max(map(len, known))
+    for name, recipe in known.items():
+        steps = f"{recipe.run.steps} steps" if recipe.run.steps else "puts earlier runs together"
+        print(f"{name:{width}}  {recipe.about} ({steps})")
     return 0
 
 
@@ -100,11 +103,12 @@ def _run(recipe, output: Path, processes) -> int:
     from .scripts._console import HouseError
 
     checkpoint, onward = output / f"{recipe.name}.resume.pt", "the same command"
+    own = False  # whether it may have befallen this process alone: else the main one tells it
     try:
         _train(recipe, checkpoint, processes)
         return 0
     except (ValueError, OSError, ImportError, HouseError) as error:
-        code, told, onward = 1, str(error), ""
+        code, told, onward, own = 1, str(error), "", True
     except (KeyboardInterrupt, Terminated):
         code, told = 130, "stopped"
     except Stopped as error:
@@ -112,11 +116,11 @@ def _run(recipe, output: Path, processes) -> int:
     except FloatingPointError as error:
         code, told, onward = 1, str(error), f"--set run.learning_rate={recipe.run.learning_rate / 2:g}"
     except torch.OutOfMemoryError as error:
-        code, told = 1, f"out of memory ({str(error).splitlines()[0]})"
+        code, told, own = 1, f"out of memory ({str(error).splitlines()[0]})", True
         onward = "less of data.batch and more of run.accumulate, run.recompute=true or run.precision=bfloat16"
     if onward and checkpoint.is_file():
         told += f"; {onward} goes on from {checkpoint}"
-    if processes.main or code != 130:
+    if processes.main or own:
         print(f"{recipe.name}: {told}", file=sys.stderr)
     return code
 
@@ -124,20 +128,12 @@ def _run(recipe, output: Path, processes) -> int:
 def _train(recipe, checkpoint: Path, processes) -> None:
     import torch
 
-    from .core.training import begun
-    from .core.training.config import Files
     from .core.training.ema import Ema
     from .core.training.loop import train_task
     from .core.training.plateau import Plateau
 
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    task = recipe.job.make(recipe, Files(checkpoint.parent, processes.device, _pictures, _clip))
-    progress = ema = None
-    if task.parameters:  # none: parts of earlier runs are only joined
-        if not recipe.run.steps:
-            raise ValueError("run.steps is 1 or more, got 0")
-        begun.check(recipe, checkpoint, processes.main)
-        _check_memory(recipe, task, processes)
+    task, progress, ema = _begin(recipe, checkpoint, processes), None, None
+    if task.parameters:
         ema = recipe.ema and Ema(task.parameters, recipe.ema)
         plateau = recipe.plateau and Plateau(**vars(recipe.plateau))
         report, first = _report(recipe), None
@@ -161,24 +157,63 @@ def _train(recipe, checkpoint: Path, processes) -> None:
             _write(recipe, task, progress, checkpoint.parent)
 
 
+def _begin(recipe, checkpoint: Path, processes):
+    """The task, if nothing stands against it in any process. One that sees what the main one sees, too, is silent."""
+    import torch
+
+    task = failed = None
+    try:
+        task = _task(recipe, checkpoint, processes)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:  # a lack of memory is among the last
+        failed = error
+    told = processes.mean(torch.tensor(float(processes.main and failed is not None), device=processes.device))
+    processes.agree(failed if processes.main or not told else None)
+    return task
+
+
+def _task(recipe, checkpoint: Path, processes):
+    from .core.training import begun
+    from .core.training.config import Files
+
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    task = recipe.job.make(recipe, Files(checkpoint.parent, processes.device, _pictures, _clip))
+    if task.parameters:  # none: parts of earlier runs are only joined
+        if not recipe.run.steps:
+            raise ValueError("run.steps is 1 or more, got 0")
+        begun.check(recipe, checkpoint, processes.main)
+        _check_memory(recipe, task, processes)
+    return task
+
+
 def _check_memory(recipe, task, processes) -> None:
-    """Before the first step, where it is known how much there is and what is in it."""
+    """Before the first step, where it is known how much there is and what is in it. Raises ValueError for a batch that
+    the processes cannot share, too."""
     import torch
 
     from .core.training.memory import check, estimate
     from .core.training.task import count_rows
 
+    portion = processes.portion(count_rows(task.draw(torch.Generator().manual_seed(0), 0)))
     if processes.device.type == "cuda" and processes.replicated:
-        rows = count_rows(task.draw(torch.Generator().manual_seed(0), 0)) // processes.count
-        needed = estimate(task, recipe.run, max(1, rows), average=bool(recipe.ema))
+        needed = estimate(task, recipe.run, portion.stop - (portion.start or 0), average=bool(recipe.ema))
         check(needed, torch.cuda.mem_get_info(processes.device)[0])
 
 
 def _report(recipe):
+    from .core.training.settings import spelled_time
+
+    since, counted, steps = time.monotonic(), None, recipe.run.steps
+
     def report(step: int, progress) -> None:
-        if step % recipe.report == 0 or step + 1 == recipe.run.steps:
-            mean = _mean_of_last(progress.losses, recipe.report)
-            print(f"{recipe.name} step {step:5d} loss {mean:.5f} {progress.seconds:6.0f} s", flush=True)
+        nonlocal since, counted
+        done, first = step + 1, counted is None
+        counted = step if first else counted
+        if first or done % recipe.report == 0 or done == steps:
+            mean, now = _mean_of_last(progress.losses, recipe.report), time.monotonic()
+            each = (now - since) / (done - counted)
+            left = f"ETA {spelled_time(each * (steps - done))}" if done < steps else spelled_time(progress.seconds)
+            print(f"{recipe.name} step {done}/{steps}  loss {mean:.5f}  {each:.2g} s/step  {left}", flush=True)
+            since, counted = now, done
 
     return report
 

@@ -35,11 +35,6 @@ class Alone:
         """How many there are, and where, in words."""
         return f"1 process on {self.device.type}"
 
-    @property
-    def about(self) -> str:
-        """How many there are, and where, in words."""
-        return f"1 process on {self.device.type}"
-
     @contextmanager
     def sharing(self, task: Task, ema: Ema | None) -> Iterator[Sequence[nn.Parameter]]:
         """Within it the task is trained by all processes; gives the parameters as they lie in this one."""
@@ -48,6 +43,10 @@ class Alone:
     def loss(self, task: Task, batch: Batch) -> Tensor:
         """Of this process's rows, differentiable in what ``sharing`` gave."""
         return task.loss(batch)
+
+    def portion(self, n: int) -> slice:
+        """This process's rows of ``n``. Raises ValueError unless all get as many."""
+        return slice(n)
 
     def averaging(self, now: bool) -> AbstractContextManager:
         """Around loss and backward pass: whether gradients are averaged over the processes yet, or only summed up."""

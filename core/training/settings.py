@@ -66,3 +66,11 @@ class Progress:
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
+
+
+def spelled_time(seconds: float) -> str:
+    """``2 h 05 min``, ``3 min 20 s``, ``12 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"

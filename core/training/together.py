@@ -55,8 +55,6 @@ class Replicated(Alone):
 
     has = "the whole network (DDP)"
 
-    has = "the whole network (DDP)"
-
     def __init__(self, accelerator):
         self.accelerator, self.module = accelerator, None
         self.rank, self.count = accelerator.process_index, accelerator.num_processes
@@ -65,10 +63,6 @@ class Replicated(Alone):
     @property
     def device(self) -> torch.device:
         return self.accelerator.device
-
-    @property
-    def about(self) -> str:
-        return f"{self.count} processes on {self.device.type}, each with {self.has}"
 
     @property
     def about(self) -> str:
@@ -83,11 +77,10 @@ class Replicated(Alone):
             self.module = None
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
-        own = rows(batch, self._slice(count_rows(batch)))
+        own = rows(batch, self.portion(count_rows(batch)))
         return self.module(lambda: own)
 
-    def _slice(self, n: int) -> slice:
-        """This process's rows of ``n``. Raises ValueError unless all get as many."""
+    def portion(self, n: int) -> slice:
         each, left = divmod(n, self.count)
         if left or not each:
             raise ValueError(

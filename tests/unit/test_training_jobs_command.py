@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -13,7 +15,7 @@ from aqueduct import train  # noqa: E402
 from aqueduct.core import checkpoints  # noqa: E402
 from aqueduct.core.data.shards import Clip, write_dataset  # noqa: E402
 from aqueduct.core.training.config import Files, read  # noqa: E402
-from aqueduct.core.training.loop import LoopSettings  # noqa: E402
+from aqueduct.core.training.settings import LoopSettings, Progress  # noqa: E402
 
 STEPS = 5
 TEXT = """
@@ -67,9 +69,23 @@ def test_writes_the_model_and_how_it_came_to_be(tiny, tmp_path, capsys):
     assert config["training"]["final_loss"] == pytest.approx(sum(losses(tmp_path / "a")[-2:]) / 2, abs=2e-6)
     with Image.open(tmp_path / "a" / "tiny.losses.png") as curve:
         assert min(curve.size) > 100 and len(curve.getcolors(2**20)) > 3
-    processes, *told = capsys.readouterr().out.splitlines()
-    assert processes in ("1 process on cpu", "1 process on cuda")
-    assert [line.split()[2] for line in told[:-1]] == ["0", "2", "4"] and told[-1].endswith("tiny.safetensors")
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1].endswith("tiny.safetensors")
+    for line, done in zip([line for line in told if line.startswith("tiny step")], (1, 2, 4, 5), strict=True):
+        form = rf"tiny step {done}/5  loss (\S+)  [\d.e-]+ s/step  {'' if done == 5 else 'ETA '}\d+ s"
+        last = losses(tmp_path / "a")[max(0, done - 2) : done]
+        assert float(re.fullmatch(form, line)[1]) == pytest.approx(sum(last) / len(last), abs=1e-5)
+
+
+def test_time_left_is_that_of_the_steps_since_the_last_line(monkeypatch, capsys):
+    """A second a step, then 11; goes on from step 3, whose seconds were before."""
+    now = iter([100.0, 101.0, 123.0, 134.0])
+    monkeypatch.setattr(train.time, "monotonic", lambda: next(now))
+    report = train._report(SimpleNamespace(name="tiny", report=2, run=LoopSettings(steps=7)))
+    for step in (3, 4, 5, 6):
+        report(step, Progress([1.0] * (step + 1), 5000.0))
+    told = [line.split("  ")[2:] for line in capsys.readouterr().out.splitlines()]
+    assert told == [["1 s/step", "ETA 3 s"], ["11 s/step", "ETA 11 s"], ["11 s/step", "1 h 23 min"]]
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(tiny, tmp_path, capsys, monkeypatch):
@@ -187,7 +203,7 @@ def test_the_first_that_fails_ends_it(tiny, tmp_path, capsys):
 def test_too_little_memory_is_told_before_the_first_step(tiny, tmp_path, monkeypatch):
     recipe = read(tiny)
     task = recipe.job.make(recipe, Files(tmp_path))
-    processes = SimpleNamespace(device=torch.device("cuda"), replicated=True, count=1)
+    processes = SimpleNamespace(device=torch.device("cuda"), replicated=True, portion=slice)
     weights = sum(p.nbytes for p in task.parameters)
     for free, fits in ((10**10, True), (3 * weights, False)):  # gradients and two moments, and nothing for activations
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**11))
@@ -212,6 +228,26 @@ def test_examples_of_the_readme_train(tiny, tmp_path):
         sets = [part for change in changes for part in ("--set", change)]
         assert run(tmp_path / f"mine{n}.toml", tmp_path, "--steps", "1", *sets) == 0
         assert checkpoints.load(tmp_path / f"mine{n}.safetensors")[1]["about"] in example
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "code", "told"),
+    [
+        ("run.stepz=3", 2, "did you mean 'steps'"),
+        ("data.folder=nowhere", 1, "nowhere (looked for .png"),
+        ("data.batch=3", 1, "a batch of 3 rows cannot be shared equally by 2 processes"),
+    ],
+)
+def test_of_two_processes_one_says_what_is_wrong(tiny, tmp_path, change, code, told):
+    pytest.importorskip("accelerate")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--redirects", "3"]
+    script = [train.ROOT / "scripts" / "train.py", tiny, "--output", tmp_path / "a", "--set", change]
+    command = [sys.executable, *launcher, "--log-dir", tmp_path / "logs", *script]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    said = {int(path.parent.name): path.read_text() for path in (tmp_path / "logs").rglob("stderr.log")}
+    assert told in said[0] and said[0].count("\n") == 1 and said[1] == "", said
+    assert result.returncode != 0 and f"exitcode  : {code} " in result.stderr
 
 
 def test_names_of_what_ships_are_known(capsys):
