@@ -70,7 +70,7 @@ def test_writes_the_model_and_how_it_came_to_be(tiny, tmp_path, capsys):
     with Image.open(tmp_path / "a" / "tiny.losses.png") as curve:
         assert min(curve.size) > 100 and len(curve.getcolors(2**20)) > 3
     told = capsys.readouterr().out.splitlines()
-    assert told[-1].endswith("tiny.safetensors")
+    assert told[0] in ("1 process on cpu", "1 process on cuda") and told[-1].endswith("tiny.safetensors")
     for line, done in zip([line for line in told if line.startswith("tiny step")], (1, 2, 4, 5), strict=True):
         form = rf"tiny step {done}/5  loss (\S+)  [\d.e-]+ s/step  {'' if done == 5 else 'ETA '}\d+ s"
         last = losses(tmp_path / "a")[max(0, done - 2) : done]
