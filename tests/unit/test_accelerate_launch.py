@@ -1,0 +1,74 @@
+"""`accelerate launch` of a training, as a user types it: two processes that do what one does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+Image = pytest.importorskip("PIL.Image")
+from aqueduct import train  # noqa: E402
+from aqueduct.core import checkpoints  # noqa: E402
+
+KINDS = {
+    "the whole network (DDP)": ["--multi_gpu"],
+    "a share of the network (FSDP)": ["--use_fsdp", "--fsdp_version", "2"],
+}
+TOML = """
+task = "restoration"
+about = "a tiny one"
+ema = 0.9
+[restoration]
+kind = "super-resolution"
+factor = 4
+noise = "white"
+[network]
+channels = 16
+multipliers = [1, 2]
+[data]
+folder = "{folder}"
+size = 8
+batch = 2
+shortest = [12]
+[run]
+steps = 3
+warmup = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A training of a network in channels_last on one picture, done by this process."""
+    folder = tmp_path_factory.mktemp("launch")
+    pixels = torch.arange(3 * 20 * 30).mul(7).remainder(251).byte().view(20, 30, 3)
+    (folder / "pictures").mkdir()
+    Image.fromarray(pixels.numpy()).save(folder / "pictures" / "one.png")
+    path = folder / "tiny.toml"
+    path.write_text(TOML.format(folder=(folder / "pictures").as_posix()))
+    assert train.main([str(path), "--output", str(folder / "alone"), "--threads", "1"]) == 0
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_train_as_one(config, kind, tmp_path):
+    """On CPUs a launch needs a word more than ``--num_processes``, or there is one process: the first line says it."""
+    launcher = ["-m", "accelerate.commands.launch", *KINDS[kind], "--num_processes", "2", "--num_machines", "1"]
+    script = [train.ROOT / "scripts" / "train.py", config, "--output", tmp_path, "--threads", "1"]
+    command = [sys.executable, *launcher, "--mixed_precision", "no", "--dynamo_backend", "no", *script]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[0] == f"2 processes on cpu, each with {kind}"
+    losses, expected = (
+        [float(line) for line in (folder / "tiny.losses.txt").read_text().split()]
+        for folder in (tmp_path, config.with_name("alone"))
+    )
+    assert losses == pytest.approx(expected, rel=1e-5) and len(set(losses)) == 3
+    found, alone = (
+        checkpoints.load(folder / "tiny.safetensors")[0].state_dict()
+        for folder in (tmp_path, config.with_name("alone"))
+    )
+    torch.testing.assert_close(found, alone, rtol=2e-3, atol=1e-4)  # float16
