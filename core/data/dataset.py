@@ -25,8 +25,9 @@ class LatentDataset:
     - ``latent`` float32 ``[c, f, h, w]``: raw latents of the VAE, of an image VAE one for each frame; in pixel space
       the frames themselves, -1..1
     - ``first`` uint8 ``[3, H, W]``: the first frame
-    - ``forward, backward`` float32 ``[F - 1, 2, y, x]`` of the clip's F frames, in pixels (x, y) of their own grid;
-      ``mask`` bool ``[F - 1, 2, y, x]``: where the cycle test holds for the forward and for the backward flow
+    - ``forward, backward`` float32 ``[F - 1, 2, h, w]`` of the clip's F frames, in pixels (x, y) of their own grid
+    - ``mask`` bool ``[f - 1, 2, h, w]``: which cells the cycle test trusts on the way from a latent frame to the next,
+      and back (`trusted_cells`); it was made where the flow was estimated, not on this grid
     - ``context [tokens, width]``, ``pooled [width]`` float32: the caption through the text encoders
     - ``caption`` str, ``class`` int, ``path`` str (of the source, relative)
 

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from ..motion.cycle import ALPHA1, ALPHA2
 from ..motion.estimators import MAX_SIDE, DisEstimator, Estimator, estimate_motion, load_raft
+from ..motion.estimators.estimate import estimation_size, reduced
+from ..motion.field import MotionField
+from ..motion.trusted import trusted_cells
 from .buckets import SizeSettings, fitted
 from .clips import Source, Unreadable, class_names
 from .decoding import Reader
@@ -29,6 +32,7 @@ from .survey import ClipSettings, Part, survey
 from .texts import TextEncoder, write_null
 
 A, B = TypeVar("A"), TypeVar("B")
+MASK = "more than half of a cell, from latent frame to latent frame"  # what `trusted_cells` calls so
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
@@ -48,7 +52,8 @@ class MotionSettings:
     """Flow in both directions and cycle masks (EMG section 4.2) beside the latents, on their grid.
 
     ``estimator``: dis-fine, dis-medium, dis-fast, dis-ultrafast, or raft with ``weights``, the path of torchvision's
-    file. ``max_side``: longest side of the estimation, pixels. ``alpha1, alpha2``: of the cycle test.
+    file. ``max_side``: longest side of the estimation, pixels. ``alpha1, alpha2``: of the cycle test, which is made at
+    that size (`trusted_cells`).
     """
 
     estimator: str = "dis-fine"
@@ -143,7 +148,7 @@ def described(settings: PrepareSettings, encode: Encoder) -> dict:
     """What the data depend on, as JSON: goes into the index."""
     said = asdict(settings)
     if settings.motion is not None:
-        said["motion"]["weights"] = Path(settings.motion.weights).name
+        said["motion"] |= {"weights": Path(settings.motion.weights).name, "mask": MASK}
     if settings.text is not None:
         said["text"] = settings.text.describe()
     return json.loads(json.dumps(said)) | {"latents": encode.describe()}
@@ -212,11 +217,17 @@ def clip_tensors(frames: Tensor, settings: PrepareSettings, encode: Encoder) -> 
     kept = {"latent": latent, "first": frames[0]}
     if settings.motion is None or len(frames) < 2:
         return kept
-    chosen = settings.motion
-    motion = estimate_motion((video + 1) / 2, _estimator(chosen, settings.threads), chosen.max_side)
-    motion = motion.checked(chosen.alpha1, chosen.alpha2).resized(*latent.shape[-2:])
-    mask = torch.stack([motion.forward_valid, motion.backward_valid], 1)
-    return kept | {"forward": motion.forward.to(dtype), "backward": motion.backward.to(dtype), "mask": mask}
+    chosen, cells = settings.motion, latent.shape[-2:]
+    motion = _motion((video + 1) / 2, chosen, _estimator(chosen, settings.threads))
+    mask = trusted_cells(motion, *cells, encode.temporal, chosen.alpha1, chosen.alpha2)
+    flow = motion.resized(*cells)
+    return kept | {"forward": flow.forward.to(dtype), "backward": flow.backward.to(dtype), "mask": mask}
+
+
+def _motion(clip: Tensor, chosen: MotionSettings, estimator: Estimator) -> MotionField:
+    """At the size of its estimation."""
+    size = estimation_size(*clip.shape[-2:], chosen.max_side, estimator.needs.smallest)
+    return estimate_motion(reduced(clip, *size), estimator, max_side=None)
 
 
 def _check_lengths(lengths: Sequence[int], encode: Encoder) -> None:
@@ -233,8 +244,8 @@ def _bytes(part: Part, settings: PrepareSettings, encode: Encoder) -> int:
     """Of the tensors a clip will have."""
     frames, (height, width) = len(part.window.frames), part.size
     shape = encode.shape(frames, height, width)
-    item = DTYPES[settings.dtype].itemsize
-    flow = 0 if settings.motion is None else (frames - 1) * 2 * (2 * item + 1) * shape[-1] * shape[-2]
+    item, cells = DTYPES[settings.dtype].itemsize, shape[-2] * shape[-1]
+    flow = 0 if settings.motion is None else 2 * ((frames - 1) * 2 * item + shape[1] - 1) * cells
     text = sum(map(math.prod, settings.text.shapes().values())) * item if settings.text is not None else 0
     return math.prod(shape) * item + flow + text + 3 * height * width
 

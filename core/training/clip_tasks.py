@@ -15,7 +15,7 @@ from ..motion.field import MotionField
 from ..networks.neural_prior import NeuralPrior
 from ..networks.video_bridge import VideoBridge
 from ..networks.video_unet import VideoMotionAdapter, VideoUNet
-from .geometric import MASKS, geometric_consistency, total_loss
+from .geometric import MASKS, MASKS_OF_TESTED, geometric_consistency, total_loss
 from .objectives import draw_between, draw_bridge, uniform_weight, z0_loss
 from .task import Batch, Task
 
@@ -121,43 +121,49 @@ def adapter_task(
         z_t = draw_bridge(bridge, z_0, z_T, t, noise(drawn["noise"], z_0))
         prediction = adapted.denoiser(z_T, first, way)(z_t, t)
         own = z0_loss(prediction, z_0, uniform_weight(bridge, t))
-        return total_loss(own, consistency(prediction, *field, MASKS[objective.mask]), objective.weight)
+        return total_loss(own, consistency(prediction, *field, objective.mask), objective.weight)
 
     moved = [p for p in adapted.adapter.parameters() if p.requires_grad]
     networks, largest = [adapted.backbone], order.first_with(clips.largest)
     return Task({"adapter": adapted.adapter}, moved, draw, loss, config, networks, largest)
 
 
-def consistency(prediction: Tensor, forward: Tensor, backward: Tensor, mask: Callable) -> Tensor:
-    """EMG eq. 10 clip by clip, and their mean, so that a part of the rows has the mean over those."""
-    each = zip(prediction.split(1), forward.split(1), mask(forward, backward).split(1), strict=True)
+def consistency(prediction: Tensor, forward: Tensor, backward: Tensor, tested: Tensor, mask: str) -> Tensor:
+    """EMG eq. 10 clip by clip, and their mean, so that a part of the rows has the mean over those.
+
+    ``prediction [b, c, f, h, w]``, flow ``[b, f-1, 2, h, w]`` and where it passed the cycle test, ``[b, f-1, h, w]``;
+    ``mask``: a name in `MASKS`.
+    """
+    counted = MASKS_OF_TESTED[mask](forward, backward, tested)
+    each = zip(prediction.split(1), forward.split(1), counted.split(1), strict=True)
     return torch.stack([geometric_consistency(*one) for one in each]).mean()
 
 
 def motions(clips: LatentDataset, device: torch.device):
-    """``(rows) -> ((forward, backward) [b, f-1, 2, h, w], Carry of b)`` at the size of the latents.
+    """``(rows) -> ((forward, backward [b, f-1, 2, h, w], tested [b, f-1, h, w]), Carry of b)`` at the size of the
+    latents; tested: where the forward flow passed the cycle test.
 
     Raises ValueError for clips without motion.
     """
     check_motion(clips)
 
     @lru_cache(REMEMBERED)
-    def one(row: int) -> tuple[Tensor, Tensor, Carry]:
+    def one(row: int) -> tuple[tuple[Tensor, Tensor, Tensor], Carry]:
         size = clips.index.clips[row].shapes["latent"][-2:]
         field = MotionField(clips.tensor(row, "forward"), clips.tensor(row, "backward")).resized(*size)
-        return field.forward, field.backward, carry(field)
+        return (field.forward, field.backward, clips.tensor(row, "mask")[:, 0]), carry(field)
 
-    def of(rows: Tensor) -> tuple[tuple[Tensor, Tensor], Carry]:
-        forward, backward, ways = zip(*(one(row) for row in rows.tolist()), strict=True)
+    def of(rows: Tensor) -> tuple[tuple[Tensor, ...], Carry]:
+        fields, ways = zip(*(one(row) for row in rows.tolist()), strict=True)
         parts = [torch.cat(part) for part in zip(*((w.points, w.seen, w.onward) for w in ways), strict=True)]
-        return tuple(torch.stack(flow).to(device) for flow in (forward, backward)), Carry(*parts).to(device)
+        return tuple(torch.stack(part).to(device) for part in zip(*fields, strict=True)), Carry(*parts).to(device)
 
     return of
 
 
 def check_motion(clips: LatentDataset) -> None:
-    """ValueError unless all have their motion in both directions."""
-    still = [clip.path for clip in clips.index.clips if not {"forward", "backward"} <= set(clip.tensors)]
+    """ValueError unless all have their motion in both directions, and where the two agree."""
+    still = [clip.path for clip in clips.index.clips if not {"forward", "backward", "mask"} <= set(clip.tensors)]
     if still:
         raise ValueError(
             f"{len(still)} of {len(clips)} clips have no motion, the first {still[0]}: prepare them with motion on"

@@ -100,6 +100,13 @@ def closed(forward: Tensor, backward: Tensor, alpha1: float = ALPHA1, alpha2: fl
 Mask = Callable[[Tensor, Tensor], Tensor]
 MASKS: dict[str, Mask] = {"none": in_frame, "forward-only": slow, "bidirectional": closed}
 
+# The same where the cycle test has been made before, at the size the flow was estimated at: the third is its result.
+MASKS_OF_TESTED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "none": lambda forward, backward, tested: in_frame(forward, backward),
+    "forward-only": lambda forward, backward, tested: slow(forward, backward),
+    "bidirectional": lambda forward, backward, tested: tested,
+}
+
 
 # --- the flow of training clips ---------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from ...core.motion.carry import Carry, carry
 from ...core.motion.field import MotionField
 from ...core.noise.maps import latent_motion
 from ...core.training.clip_tasks import AdapterObjective, check_motion, consistency
-from ...core.training.geometric import MASKS, total_loss
+from ...core.training.geometric import total_loss
 from ...core.training.task import Batch, Task
 from .adapters import LoadedAdapter
 from .alignment import level_of_share
@@ -117,8 +117,9 @@ class AdapterLoss(OwnLoss):
         own = ((prediction - z_0) / output_factor(sampling, level)).square().mean()
         whole = prediction if prediction.dim() == 5 else prediction.movedim(0, 1)[None]
         motion = self.learning.motion(tuple(whole.shape[-2:])).to(whole.device)
-        pair = motion.forward[None], motion.backward[None]
-        return total_loss(own, consistency(whole, *pair, MASKS[self.objective.mask]), self.objective.weight)
+        tested = self.asked.clips.tensor(int(clip), "mask")[:, 0].to(whole.device)
+        field = motion.forward[None], motion.backward[None], tested[None]
+        return total_loss(own, consistency(whole, *field, self.objective.mask), self.objective.weight)
 
     def sample(self, clip: int, steps: int, seed: int) -> Tensor:
         self.learning.clip = clip

@@ -14,6 +14,7 @@ from aqueduct.core.data.dataset import LatentDataset
 from aqueduct.core.data.shards import Clip, write_dataset
 from aqueduct.tests.comfy import adapter_files
 from aqueduct.tests.comfy.graph import run, run_one, sample_stock
+from aqueduct.tests.comfy.host_training import asking
 from aqueduct.tests.comfy.hosts import HOSTS, Host, normal
 from aqueduct.tests.comfy.test_training_nodes import models  # noqa: F401
 from aqueduct.tests.comfy.training_files import Clips
@@ -21,17 +22,21 @@ from aqueduct.tests.comfy.training_files import Clips
 NODE, SIDE, STRIDE = "AqueductTrainMotionAdapter", 64, 8
 
 
-def write_clips(folder: Path, channels: int, frames: int, film: int, motion: bool = True) -> LatentDataset:
-    """``frames`` latent ones of ``film``; everything slides by two pixels a frame."""
+def write_clips(
+    folder: Path, channels: int, frames: int, film: int, motion: bool = True, speed: float = 2.0
+) -> LatentDataset:
+    """``frames`` latent ones of ``film``; everything slides by ``speed`` pixels a frame, and masks are at random."""
     flow = torch.zeros(film - 1, 2, SIDE, SIDE)
-    flow[:, 0] = 2.0
+    flow[:, 0] = speed
 
     def samples():
         for n in range(2):
             cells = SIDE // STRIDE
             first = (normal(3, SIDE, SIDE, seed=n) * 50 + 128).clamp(0, 255).byte()
             tensors = {"latent": normal(channels, frames, cells, cells, seed=10 + n), "first": first}
-            yield Clip(f"{n}.mp4", 0, film - 1), tensors | ({"forward": flow, "backward": -flow} if motion else {})
+            mask = normal(frames - 1, 2, cells, cells, seed=20 + n) > 0
+            moved = {"forward": flow, "backward": -flow, "mask": mask}
+            yield Clip(f"{n}.mp4", 0, film - 1), tensors | (moved if motion else {})
 
     write_dataset(folder, samples(), {})
     return LatentDataset.open(folder)
@@ -80,6 +85,35 @@ def test_svds_goes_on_from_one(models, tmp_path):  # noqa: F811
     own, theirs = load_file(file), load_file(models / "mofa.safetensors")
     assert own.keys() == theirs.keys()
     assert any(not torch.allclose(own[key].float(), theirs[key], atol=1e-3) for key in own)
+
+
+@pytest.mark.parametrize(("kind", "shape", "compression"), [("wan-t2v", (16, 3, 9), 4), ("svd", (4, 3, 3), 1)])
+def test_eq_10_is_where_the_prepared_mask_says(comfy, tmp_path, kind, shape, compression):
+    """By hand, of what is at rest, on latents: cells of 8 pixels, in which the cycle test would forgive nearly all."""
+    from aqueduct.core.training.clip_tasks import AdapterObjective
+    from aqueduct.nodes._comfy.host_loss import white
+    from aqueduct.nodes._comfy.training_adapter_host import AdapterLoss, Learning
+
+    host, data = HOSTS[kind](), write_clips(tmp_path, *shape, speed=0.0)
+    learning = Learning(None, SimpleNamespace(compression=compression), data)
+
+    def body(asked):
+        predict, seen = asked.predict, []
+        asked.predict = lambda *given, **state: seen.append(predict(*given, **state)) or seen[-1]
+        found = {}
+        for mask, weight in (("none", 0.0), ("none", 1.0), ("bidirectional", 1.0)):
+            loss = AdapterLoss(asked, white, learning, AdapterObjective(mask, weight))
+            found[mask, weight] = loss(loss.draw(torch.tensor([1]), torch.Generator().manual_seed(0))).detach()
+        return found, seen[-1].detach()
+
+    found, z = asking(host, data, body)
+    z = z[0] if z.dim() == 5 else z.movedim(0, 1)
+    change = (z[:, 1:] - z[:, :-1]).abs().sum(0)
+    mask = data.tensor(1, "mask")[:, 0]
+    expected = {"none": change.mean(), "bidirectional": change[mask].mean()}
+    for name, term in expected.items():
+        assert torch.allclose(found[name, 1.0] - found["none", 0.0], term, rtol=1e-4)
+    assert abs(expected["none"] / expected["bidirectional"] - 1) > 1e-3
 
 
 def test_what_does_not_fit_is_refused(models, tmp_path):  # noqa: F811

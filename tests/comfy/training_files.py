@@ -9,6 +9,7 @@ from torch import Tensor
 
 from aqueduct.core.data.dataset import LatentDataset
 from aqueduct.core.data.shards import Clip, write_dataset
+from aqueduct.core.motion import MotionField
 
 WAYS = {"right": (1.0, 0.0), "down": (0.0, 1.0)}
 FRAMES, SIDE = 4, 16
@@ -45,7 +46,8 @@ def write_clips(
             latent, flow, name = clip(number, *sizes[number % len(sizes)], frames)
             tensors = {"latent": latent, "first": ((latent[:, 0] + 1) * 127.5).round().byte()}
             if motion:
-                mask = torch.ones(frames - 1, 2, *latent.shape[-2:], dtype=torch.bool)
+                field = MotionField(flow, -flow).checked()
+                mask = torch.stack([field.forward_valid, field.backward_valid], 1)
                 tensors |= {"forward": flow, "backward": -flow, "mask": mask}
             label = list(WAYS).index(name) if classes else None
             yield Clip(f"{name}/{number}.mp4", 0, frames - 1, label=label), tensors

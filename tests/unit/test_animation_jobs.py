@@ -125,8 +125,9 @@ def prepared(folder: Path, motion: bool = True, channels: int = 3) -> None:
         latent = 2 * torch.rand(channels, 4, side, side, generator=generator) - 1
         first = ((latent[:3, 0] / 2 + 0.5) * 255).byte()
         flow = torch.rand(2, 3, 2, side, side, generator=generator)
-        tensors = {"latent": latent, "first": first}
-        return Clip(f"{n}.mp4"), tensors | ({"forward": flow[0], "backward": -flow[0]} if motion else {})
+        mask = torch.rand(3, 2, side, side, generator=generator) < 0.8
+        tensors, moved = {"latent": latent, "first": first}, {"forward": flow[0], "backward": -flow[0], "mask": mask}
+        return Clip(f"{n}.mp4"), tensors | (moved if motion else {})
 
     write_dataset(folder, [sample(n) for n in range(6)], {})
 
