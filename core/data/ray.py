@@ -35,13 +35,22 @@ class OnRay:
         need("ray.data", "Preparing data on Ray")
         self._started = not ray.is_initialized()
         if self._started and self.address:
-            ray.init(self.address, log_to_driver=False)
+            self._connect(ray)
         elif self._started:
             ray.init(
-                num_cpus=self.processes or None, object_store_memory=self.store_mb * 2**20, include_dashboard=False,
-                log_to_driver=False,
+                "local", num_cpus=self.processes or None, object_store_memory=self.store_mb * 2**20,
+                include_dashboard=False, log_to_driver=False,
             )  # fmt: skip
         return self
+
+    def _connect(self, ray) -> None:
+        try:
+            ray.init(self.address, log_to_driver=False)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"{error}: is it running there (ray start --head)? One that was started where ~/.ray/auth_token lies "
+                f"asks for it: set RAY_AUTH_MODE=token, and have the same file on every machine"
+            ) from error
 
     def __exit__(self, *error) -> None:
         if self._started:
