@@ -176,7 +176,8 @@ def _task(recipe, checkpoint: Path, processes):
     from .core.training.config import Files
 
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    task = recipe.job.make(recipe, Files(checkpoint.parent, processes.device, _pictures, _clip))
+    files = Files(checkpoint.parent, processes.device, _pictures, _clip, shared_out=not processes.replicated)
+    task = recipe.job.make(recipe, files)
     if task.parameters:  # none: parts of earlier runs are only joined
         if not recipe.run.steps:
             raise ValueError("run.steps is 1 or more, got 0")

@@ -98,7 +98,9 @@ def _no_source(*asked, **more):
 class Files:
     """What a run builds on: ``folder`` holds earlier runs and what is made once; pictures come from the caller.
 
-    ``device``: where networks are to be, those that are trained and those that only help.
+    ``device``: where the training computes: its data go there, and networks that only help. With ``shared_out``
+    networks of the task itself wait on the CPU, and the training moves them block by block: no device needs to hold a
+    whole one.
     ``pictures(held_out=False, unrelated=False)`` gives uint8 ``[3, h, w]`` each, ``clip(name, frames, width)`` float
     ``[f, 3, h, w]`` in 0..1: the small models' pictures are downloads, and core knows no network.
     """
@@ -107,6 +109,12 @@ class Files:
     device: torch.device = torch.device("cpu")
     pictures: Callable[..., list[Tensor]] = field(default=_no_source)
     clip: Callable[..., Tensor] = field(default=_no_source)
+    shared_out: bool = False
+
+    @property
+    def home(self) -> torch.device:
+        """Where networks of the task are to be when it is made."""
+        return torch.device("cpu") if self.shared_out else self.device
 
     def model(self, name: str) -> Path:
         """The file of the run called ``name``, or the file with this path. Raises FileNotFoundError saying what makes

@@ -66,8 +66,8 @@ class Alone:
         return tensor.detach()
 
     def share(self, whole: Tensor, like: Tensor) -> Tensor:
-        """Of ``whole``, what this process has if it is laid out as ``like``."""
-        return whole
+        """Of ``whole``, what this process has if it is laid out as ``like``; memory of its own."""
+        return whole.to(like.device, copy=True)
 
     def close(self) -> None:
         """Part with the other processes, at the end of the program."""

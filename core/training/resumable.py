@@ -53,9 +53,11 @@ def _bytes(state: dict[str, Any]) -> int:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """On the CPU, whatever device it was on. Raises ValueError for a file that is damaged or something else."""
+    """On the CPU, whatever device it was on. The file is mapped, so that processes that read it share its memory: copy
+    what is to be kept, since Windows replaces no file that is mapped, and other machines lose it when it is replaced.
+    Raises ValueError for a file that is damaged or something else."""
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except OSError:
         raise
     except Exception as error:

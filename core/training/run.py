@@ -105,7 +105,7 @@ class Run:
         self._take_shares(state)
         with torch.no_grad():
             for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
-                parameter.copy_(saved)
+                parameter.copy_(self.processes.share(saved, parameter))
         for name, part in stateful.items():
             if name in state:  # a scale of the loss finds itself again
                 part.load_state_dict(state[name])
@@ -120,14 +120,10 @@ class Run:
         return {name: part for name, part in parts.items() if part is not None}
 
     def _take_shares(self, state: dict[str, Any]) -> None:
-        """Leave of whole tensors what this process has of the parameters they belong to."""
-
-        def shares(tensors: list[Tensor]) -> list[Tensor]:
-            return [self.processes.share(whole, p) for whole, p in zip(tensors, self.parameters, strict=True)]
-
-        state["parameters"] = shares(state["parameters"])
+        """Leave of whole tensors what this process has of the parameters they belong to, and nothing in the file."""
         if "ema" in state:
-            state["ema"]["average"] = shares(state["ema"]["average"])
+            average = zip(state["ema"]["average"], self.parameters, strict=True)
+            state["ema"]["average"] = (self.processes.share(whole, p) for whole, p in average)  # one at a time
         moments = state["optimiser"]["state"]  # by the parameter's number
         for number, named in moments.items():
             like = self.parameters[number]

@@ -159,7 +159,7 @@ class Sharded(Replicated):
 
     def share(self, whole: Tensor, like: Tensor) -> Tensor:
         if not isinstance(like, DTensor) or whole.shape != like.shape:  # a count of steps is everybody's
-            return whole
+            return super().share(whole, like)
         return distribute_tensor(whole.to(self.device), like.device_mesh, like.placements, src_data_rank=None)
 
 

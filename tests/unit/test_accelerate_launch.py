@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +50,16 @@ def config(tmp_path_factory):
     path.write_text(TOML.format(folder=(folder / "pictures").as_posix()))
     assert train.main([str(path), "--output", str(folder / "alone"), "--threads", "1"]) == 0
     return path
+
+
+@pytest.mark.parametrize("replicated", [True, False])
+def test_whether_networks_wait_on_the_cpu_is_told(tmp_path, replicated):
+    given = []
+    job = SimpleNamespace(make=lambda recipe, files: given.append(files) or SimpleNamespace(parameters=[]))
+    device = torch.device("meta")
+    processes = SimpleNamespace(replicated=replicated, device=device)
+    train._task(SimpleNamespace(job=job), tmp_path / "one.resume.pt", processes)
+    assert (given[0].device, given[0].home) == (device, device if replicated else torch.device("cpu"))
 
 
 @pytest.mark.slow

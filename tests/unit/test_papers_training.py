@@ -17,6 +17,7 @@ from aqueduct.core.networks.neural_prior import make_prior
 from aqueduct.core.networks.video_bridge import VideoBridge
 from aqueduct.core.training.config import CONFIGS, Files, read
 from aqueduct.core.training.ema import Ema
+from aqueduct.core.training.jobs import gp_noise
 from aqueduct.core.training.jobs.exemplar_latents import _partners
 from aqueduct.core.training.jobs.prepared import without
 from aqueduct.core.training.loop import train_task
@@ -312,6 +313,20 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_halves(hosts, name):
         whole, *halves = (float(task.loss(rows(batch, part))) for part in (slice(4), slice(2), slice(2, 4)))
     assert whole == pytest.approx(sum(halves) / 2, rel=1e-4)
     assert abs(halves[0] - halves[1]) > 1e-3 * whole  # the rows differ
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in TINY if name not in ("framebridge_ucf101_neural_prior", "ebdm_f4_stage2")]
+)
+def test_networks_that_are_shared_out_wait_on_the_cpu(hosts, name, monkeypatch):
+    """And what is not, a VAE, goes to the device at once. The device without numbers stands for one with no room."""
+    recipe, places = tiny(name), {}
+    monkeypatch.setattr(gp_noise, "DiffusersVae", lambda folder, device: places.setdefault("vae", device))
+    for shared_out in (False, True):
+        task = recipe.job.make(recipe, replace(hosts, device=torch.device("meta"), shared_out=shared_out))
+        expected = "cpu" if shared_out else "meta"
+        assert {x.device.type for one in task.running for x in (*one.parameters(), *one.buffers())} == {expected}
+    assert places == ({"vae": "meta"} if name == "warped_diffusion_sdxl" else {})
 
 
 def test_what_dropped_rows_are_told():

@@ -39,7 +39,7 @@ class LatentFirstStage:
         clips, stage = self.data.open(files, self.latent), self.stage
         denoiser = self.network.build()
         initialise(denoiser, torch.Generator().manual_seed(recipe.seed))
-        denoiser.train().to(files.device)
+        denoiser.train().to(files.home)
         draw, read = _source(self, recipe, files, clips, stage)
         objective = self.objective.objective()
 
@@ -71,7 +71,7 @@ class LatentSecondStage:
         part = found["parts"]["model"]
         network = ExemplarNetwork(**part["arguments"])
         start_from(network, denoiser.float(), torch.Generator().manual_seed(recipe.seed))
-        denoiser, network = denoiser.to(files.device), network.train().to(files.device)
+        denoiser, network = denoiser.to(files.home), network.train().to(files.home)
         draw, read = _source(self, recipe, files, clips, stage)
         objective = self.objective.objective()
 

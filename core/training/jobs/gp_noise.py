@@ -108,7 +108,7 @@ class GpNoise:
     def make(self, recipe: Recipe, files: Files) -> Task:
         network = self.network.fresh(recipe.seed)
         widened = self.start.into(network, files)
-        what = moved(network.train().to(files.device), self.network, self.lora, widened, recipe.seed)
+        what = moved(network.train().to(files.home), self.network, self.lora, widened, recipe.seed)
         clips, names, angles = self.data.open(files, self.latent), condition_names(network), LEVELS[self.levels]()
         observed = self.observed(clips, files)
         check_has(clips, (*names, *(() if self.damage else ("observed",))))

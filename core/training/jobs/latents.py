@@ -56,7 +56,7 @@ class LatentBridge:
         config = self.describe(recipe, class_names(clips))
         network = self.network.fresh(recipe.seed)
         widened = self.start.into(network, files)
-        what = moved(network.train().to(files.device), self.network, self.lora, widened, recipe.seed)
+        what = moved(network.train().to(files.home), self.network, self.lora, widened, recipe.seed)
         prior, priors = self.prior(files)
         config["parts"] = what.described | priors
         self.check(network, clips)
@@ -94,7 +94,7 @@ class LatentBridge:
         """The neural prior, and what the file says of it."""
         if self.start.prior is None:
             return None, {}
-        prior, its = checkpoints.load(files.model(self.start.prior), part="prior", device=files.device)
+        prior, its = checkpoints.load(files.model(self.start.prior), part="prior", device=files.home)
         return prior.float(), {"prior": its["parts"]["prior"]}
 
     def check(self, network: nn.Module, clips) -> None:
@@ -130,7 +130,7 @@ class LatentPrior:
         loss = "mean squared error (FrameBridge eq. 8)"
         config = described(recipe, self.data, self.latent, channels, loss, class_names(clips))
         config["parts"] = {"prior": self.network.part}
-        prior = self.network.fresh(recipe.seed).train().to(files.device)
+        prior = self.network.fresh(recipe.seed).train().to(files.home)
         check_has(clips, condition_names(prior.network))
         return prior_task(prior, clips, self.data.batch, recipe.data_seed, config, self.latent.enter)
 
