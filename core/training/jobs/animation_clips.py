@@ -14,26 +14,27 @@ from ..objectives import draw_between
 from ..task import Batch
 from .animation_loss import Training
 from .animation_worlds import PIXELS
+from .prepared import folders_named, open_prepared
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Clips that ``python -m aqueduct.prepare`` wrote to ``folder``, relative to the folder of runs.
+    """Clips that ``python -m aqueduct.prepare`` wrote to ``folder``, or to several, relative to that of runs.
 
     ``batch`` of them a step, all of one size.
     """
 
-    folder: str
+    folder: str | tuple[str, ...]
     batch: int = 4
 
     def open(self, recipe: Recipe, files: Files) -> "PreparedClips":
         """Raises FileNotFoundError for what was not prepared, ValueError for latents of a VAE."""
-        clips = LatentDataset.open(files.folder / self.folder)
+        clips = open_prepared(files, self.folder)
         for clip in clips.index.clips:
             if clip.shapes["latent"][0] != 3 or clip.shapes["latent"][-2:] != clip.shapes["first"][-2:]:
                 raise ValueError(
-                    f"{clip.path} in {self.folder} is latents {list(clip.shapes['latent'])} of a VAE, and these "
-                    f"networks see pixels: prepare the clips in pixel space, without a VAE"
+                    f"{clip.path} in {folders_named(self.folder)} is latents {list(clip.shapes['latent'])} of a VAE, "
+                    f"and these networks see pixels: prepare the clips in pixel space, without a VAE"
                 )
         return PreparedClips(self, clips, recipe.data_seed, files.device)
 
@@ -59,7 +60,7 @@ class PreparedClips:
 
     @property
     def told(self) -> dict:
-        return {"data": f"{len(self.clips)} clips of {self.table.folder}", "batch": self.table.batch}
+        return {"data": f"{len(self.clips)} clips of {folders_named(self.table.folder)}", "batch": self.table.batch}
 
     def draw(self, generator: torch.Generator, n: int) -> Batch:
         """``clip`` numbers, times ``t`` and the ``noise``'s seeds."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ... import checkpoints
 from ...data.dataset import LatentDataset
+from ...data.joined import joined
 from ...networks.diffusers_hosts import DiffusersHost
 from ...networks.latte import LatteVideo
 from ...tables import unknown
@@ -18,13 +19,15 @@ from ..task import Batch
 
 @dataclass(frozen=True)
 class Clips:
-    """``folder`` of a prepared data set, relative to the folder of runs; ``batch`` over all processes together.
+    """``folder`` of a prepared data set, or a list of several (see `joined`), relative to the folder of runs.
+
+    ``batch``: over all processes together.
 
     ``dropout``: share of the rows that are told nothing: a class becomes "no class", tensors those of ``null``, a
-    safetensors file in ``folder`` with the conditions of an empty prompt; without it zeros.
+    safetensors file in the (first) folder with the conditions of an empty prompt; without it zeros.
     """
 
-    folder: str
+    folder: str | tuple[str, ...]
     batch: int
     dropout: float = 0.0
     null: str | None = None
@@ -35,16 +38,31 @@ class Clips:
 
     def open(self, files: Files, latent: "Latent") -> LatentDataset:
         """Raises ValueError if ``latent`` has another scale than the VAE that the clips were prepared with."""
-        clips = LatentDataset.open(files.folder / self.folder)
+        clips = open_prepared(files, self.folder)
         std = clips.index.settings.get("latents", {}).get("std")
         if isinstance(std, float) and abs(std * latent.scale - 1) > 1e-3:
             raise ValueError(
-                f"{self.folder} holds latents of a VAE with the scale {1 / std:.6g}, and [latent] says {latent.scale:g}"
+                f"{folders_named(self.folder)} holds latents of a VAE with the scale {1 / std:.6g}, and [latent] says "
+                f"{latent.scale:g}"
             )
         return clips
 
     def nothing(self, files: Files) -> dict[str, Tensor]:
-        return {} if self.null is None else load_file(files.folder / self.folder / self.null)
+        return {} if self.null is None else load_file(files.folder / _listed(self.folder)[0] / self.null)
+
+
+def open_prepared(files: Files, folder: str | tuple[str, ...]) -> LatentDataset:
+    """Raises as `joined`."""
+    return joined([files.folder / one for one in _listed(folder)])
+
+
+def folders_named(folder: str | tuple[str, ...]) -> str:
+    """For descriptions and errors."""
+    return " and ".join(_listed(folder))
+
+
+def _listed(folder: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (folder,) if isinstance(folder, str) else folder
 
 
 @dataclass(frozen=True)
@@ -168,7 +186,13 @@ def described(
     recipe: Recipe, data: Clips, latent: Latent, channels: int, loss: str, classes: Sequence[str] = ()
 ) -> dict:
     """What the files of these trainings say, but for parts and process."""
-    settings = {"data": data.folder, **recipe.training(), "batch": data.batch, "loss": loss, "dropout": data.dropout}
+    settings = {
+        "data": folders_named(data.folder),
+        **recipe.training(),
+        "batch": data.batch,
+        "loss": loss,
+        "dropout": data.dropout,
+    }
     return {
         "about": recipe.about,
         "class_names": list(classes),
