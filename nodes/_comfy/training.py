@@ -185,18 +185,17 @@ def run_training(
         logging.info(f"{found.path} is of a training with exactly these inputs; another seed trains anew")
         return _trained(found, settings.steps)
     target, unfinished = target_folder(folder), Unfinished.of(prefix)
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _said(unfinished):
         _make_room(task, settings, given, alone, beside)
         going_on = unfinished.claim(description, given.resume)
         ema = Ema(task.parameters, given.ema) if given.ema else None
         every = given.sample_every if sample_every is None else sample_every
         samples = Samples(_shown(sample, ema), every, settings.steps, unfinished.samples)
         report = Report(prefix, settings.steps, unfinished.checkpoint if going_on else None, samples)
-        with _said(unfinished):
-            progress = train_task(
-                _watched(task, samples, given.accumulate), settings, torch.Generator().manual_seed(given.seed),
-                checkpoint=unfinished.checkpoint, report=report, ema=ema, plateau=plateau,
-            )  # fmt: skip
+        progress = train_task(
+            _watched(task, samples, given.accumulate), settings, torch.Generator().manual_seed(given.seed),
+            checkpoint=unfinished.checkpoint, report=report, ema=ema, plateau=plateau,
+        )  # fmt: skip
         path, pictures = next_file(target, prefix), samples.all()
         with _averaged(ema), _written(path, unfinished):
             save(path)
@@ -216,14 +215,17 @@ def _said(unfinished: Unfinished) -> Iterator[None]:
     try:
         yield
     except FloatingPointError as error:
-        place = unfinished.checkpoint
-        left = f"the last good state is kept in {place}" if place.exists() else "nothing had been saved before"
-        raise FloatingPointError(f"{error}; {left} (resume off begins anew)") from error
+        raise FloatingPointError(f"{error}; {_left(unfinished)} (resume off begins anew)") from error
     except torch.OutOfMemoryError as error:
         raise torch.OutOfMemoryError(
-            f"{error}\nThe training is kept in {unfinished.checkpoint}. Less memory is needed by a smaller batch with "
-            f"more accumulate, by recompute, and in a lower precision"
+            f"{error}\nOf the training, {_left(unfinished)}. Less memory is needed by a smaller batch with more "
+            f"accumulate, by recompute, and in a lower precision; fewer frames and pixels are for AqueductVideoDataset"
         ) from error
+
+
+def _left(unfinished: Unfinished) -> str:
+    place = unfinished.checkpoint
+    return f"the last good state is kept in {place}" if place.exists() else "nothing had been saved before"
 
 
 @contextlib.contextmanager

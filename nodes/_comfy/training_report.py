@@ -68,13 +68,14 @@ def spelled_time(seconds: float) -> str:
 
 
 def _picture(curve: Tensor, sample: Tensor | None) -> Image.Image:
-    """The curve, and below it the sample at the same width."""
+    """The curve, and below it the sample, no larger than the curve is wide."""
     above = _image(curve)
     if sample is None:
         return above
     below = _image(sample)
-    below = below.resize((above.width, max(1, round(below.height * above.width / below.width))))
-    both = Image.new("RGB", (above.width, above.height + below.height))
+    scale = above.width / max(below.size)
+    below = below.resize([max(1, round(scale * side)) for side in below.size])
+    both = Image.new("RGB", (above.width, above.height + below.height), "white")
     both.paste(above)
     both.paste(below, (0, above.height))
     return both

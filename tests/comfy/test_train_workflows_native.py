@@ -17,6 +17,8 @@ from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input
 
+TEXT = 14  # pixels: the line above a row of a sample
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
@@ -54,7 +56,7 @@ def test_a_neural_prior(training_server, models, tmp_path):
     config = checkpoints.read_config(models / "my_neural_prior_00001.safetensors")
     assert config["parts"]["prior"]["arguments"]["frames"] == 8 and config["training"]["steps"] == 2
     assert picture(outputs, prompt, "Losses", training_server, tmp_path).shape == (400, 640, 3)
-    assert picture(outputs, prompt, "Samples", training_server, tmp_path).shape == (6 * 34 - 2, 8 * 34 - 2, 3)
+    assert picture(outputs, prompt, "Samples", training_server, tmp_path).shape == (6 * (TEXT + 34) - 2, 8 * 34 - 2, 3)
     (file,) = find_nodes(prompt, "File")
     assert "my_neural_prior_00001.safetensors" in outputs[file]["text"][0]
 
@@ -65,7 +67,7 @@ def test_a_motion_adapter(training_server, models, tmp_path):
     outputs = training_server.run(prompt, timeout=900)["outputs"]
     config = checkpoints.read_config(models / "my_motion_adapter_00001.safetensors")
     assert config["training"]["mask"] == "bidirectional" and config["parts"]["adapter"]["arguments"]["channels"] == 48
-    assert picture(outputs, prompt, "Samples", training_server, tmp_path).shape == (2 * 66 - 2, 8 * 66 - 2, 3)
+    assert picture(outputs, prompt, "Samples", training_server, tmp_path).shape == (2 * (TEXT + 66) - 2, 8 * 66 - 2, 3)
 
 
 def test_both_stages_of_an_exemplar_model(training_server, models, tmp_path):
@@ -77,7 +79,7 @@ def test_both_stages_of_an_exemplar_model(training_server, models, tmp_path):
     )
     assert first == {"model", "encoder"} and second == {"model", "exemplar", "encoder"}
     shown = picture(outputs, prompt, "Samples, stage 2", training_server, tmp_path)
-    assert shown.shape == (2 * 34 - 2, 4 * 34 - 2, 3)
+    assert shown.shape == (4 * (TEXT + 34) - 2, 2 * 34 - 2, 3)
 
 
 def test_the_stop_button_and_on_from_there(training_server, models):
