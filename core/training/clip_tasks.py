@@ -19,7 +19,7 @@ from .geometric import MASKS, MASKS_OF_TESTED, geometric_consistency, total_loss
 from .objectives import draw_between, draw_bridge, uniform_weight, z0_loss
 from .task import Batch, Task
 
-LAMBDA_GEO = 0.1  # EMG section 5.1
+LAMBDA_GEO = 0.1  # ours: EMG names none
 REMEMBERED = 256  # clips whose way back to the first frame is kept: half a megabyte each at 16 frames of 64 x 64
 Enter = Callable[[Tensor], Tensor]  # latents as a VAE gives them -> as the network has them
 
