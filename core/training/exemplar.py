@@ -14,7 +14,7 @@ from ..networks.exemplar_unet import ExemplarNetwork, ExemplarUNet, Style, remem
 from .loop import LoopSettings
 from .objectives import Weight, draw_bridge, draw_times, step_weight, z0_loss
 
-STEPS = 1000
+STEPS = 1000  # BBDM's; EBDM names none
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Objective:
 
 
 def ebdm() -> Objective:
-    """EBDM eq. 7: the residual ``z_t - z_0`` of the Brownian bridge of variance 1 in 1000 steps, weighted by 1/t.
+    """EBDM eq. 7: the residual ``z_t - z_0`` of the Brownian bridge of variance 1 in `STEPS` steps, weighted by 1/t.
 
     Under it a network that answers 0 has the loss ``(2 (1 - m) + m (z_T - z_0)^2) / H`` at ``m``: no time dominates.
     """
@@ -38,7 +38,7 @@ def ebdm() -> Objective:
 
 
 def uniform_times(count: int, generator: torch.Generator) -> Tensor:
-    """EBDM algorithm 1: all 1000 steps alike."""
+    """EBDM algorithm 1: all steps alike."""
     return draw_times(count, STEPS, generator)
 
 
