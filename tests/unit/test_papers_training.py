@@ -157,6 +157,7 @@ def test_framebridge_on_ucf101(files):
     assert after < 0.95 * before
     check_file(recipe, task, files)
     assert task.config["class_names"] == ["a", "b"] and task.config["training"]["batch"] == 4
+    assert task.config["training"]["loss"].endswith("own output, psi (FrameBridge eq. 6)")
 
 
 def test_framebridge_with_its_neural_prior(files):
@@ -186,6 +187,7 @@ def test_framebridge_out_of_cogvideox(hosts):
     assert after < 0.95 * before
     check_file(recipe, task, files)
     network, config = checkpoints.load(files.model(recipe.name))
+    assert config["training"]["loss"].endswith("own output, v")
     assert bool(sampled(network.float(), config).isfinite().all())
 
 

@@ -31,8 +31,6 @@ from .prepared import (
     without,
 )  # fmt: skip
 
-BRIDGE_LOSS = "mean squared error of the network's own output (FrameBridge eq. 6)"
-
 
 @dataclass(frozen=True)
 class LatentBridge:
@@ -113,7 +111,9 @@ class LatentBridge:
     def describe(self, recipe: Recipe, classes: Sequence[str]) -> dict:
         """The configuration that goes into the file's metadata, but for the parts."""
         channels = self.network.arguments["out_channels"]
-        common = described(recipe, self.data, self.latent, channels, BRIDGE_LOSS, classes)
+        loss = f"mean squared error of the network's own output, {self.bridge.parameterisation}"
+        loss += " (FrameBridge eq. 6)" * (self.bridge.parameterisation == "psi")
+        common = described(recipe, self.data, self.latent, channels, loss, classes)
         return {**common, **self.bridge.config()}
 
 
