@@ -208,6 +208,16 @@ def test_sdxl_with_gp_noise(hosts):
     check_file(recipe, task, hosts)
 
 
+def test_what_is_left_of_pictures_is_encoded_as_the_data_were(hosts):
+    """In the VAE's precision, whatever the training's is."""
+    recipe = tiny("warped_diffusion_sdxl", "run.precision=bfloat16")
+    observed = recipe.job.observed(recipe.job.data.open(hosts, recipe.job.latent), hosts)
+    drawn = {"clip": torch.arange(4), "damage": torch.arange(4)}
+    with recipe.run.autocast(hosts.device):
+        found = observed(drawn)
+    assert found.dtype == torch.float32 and torch.equal(found, observed(drawn))
+
+
 def test_ebdm_in_two_stages(files):
     before, after, _ = trained(tiny("ebdm_f4_stage1"), files)
     assert after < before

@@ -150,7 +150,9 @@ class GpNoise:
 
         def of(drawn: Batch) -> Tensor:
             pictures = clips.batch(drawn["clip"], ("first",))["first"].float() / 127.5 - 1
-            return self.latent.enter(encode(shown(pictures, drawn["damage"])[:, :, None]))[:, :, 0]
+            with torch.autocast(files.device.type, enabled=False):  # the VAE has a precision of its own
+                raw = encode(shown(pictures, drawn["damage"])[:, :, None])
+            return self.latent.enter(raw)[:, :, 0]
 
         return of
 
