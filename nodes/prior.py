@@ -77,8 +77,12 @@ class AqueductNeuralPrior(io.ComfyNode):
             description="z_T of FrameBridge-NP: a coarse clip predicted from one image and a class, in one step.",
             search_aliases=["coarse video", "framebridge-np"],
             inputs=[
-                PRIOR.Input("prior", tooltip="From AqueductLoadNeuralPrior, or AqueductLoadBridgeModel"),
-                io.Latent.Input("latent", tooltip="Latent of one image per clip, [B,C,h,w], at the model's size"),
+                PRIOR.Input("prior", tooltip=(
+                    "From AqueductLoadNeuralPrior, AqueductLoadBridgeModel or AqueductTrainNeuralPrior"
+                )),
+                io.Latent.Input("latent", tooltip=(
+                    "Latent of one image per clip, at the model's size: [B,C,h,w], or [B,C,1,h,w] of a video VAE"
+                )),
                 io.Conditioning.Input("conditioning", tooltip="The class, from AqueductMotionClass (not 'none')"),
                 io.Boolean.Input("keep_image", default=True, tooltip=(
                     "Put the given latent in place of the predicted first frame, which is known. On for the shipped "

@@ -13,7 +13,7 @@ from ._comfy.host_loss import WEIGHTS
 from ._comfy.host_training import Host, Rank
 from ._comfy.lora import read_lora
 from ._comfy.model import load_bridge_model
-from ._comfy.schema import BRIDGE, CATEGORY, DATASET, Schema
+from ._comfy.schema import BRIDGE, CATEGORY, DATASET, PRIOR, Schema
 from ._comfy.scratch_bridge import train_from_scratch
 from ._comfy.training import Common, common_inputs, trained_outputs
 
@@ -57,7 +57,7 @@ class AqueductTrainBridge(io.ComfyNode):
             category=TRAINING,
             description=(
                 "Trains FrameBridge: fine-tunes any core MODEL to a bridge as a LoRA, SNR-aligned (SAF), or with no "
-                "MODEL wired trains a small network of this pack from scratch."
+                "MODEL wired trains a small network of this pack from scratch. With a neural prior: FrameBridge-NP."
             ),
             search_aliases=["framebridge", "SAF", "snr aligned fine-tuning", "train lora", "image to video training"],
             inputs=[
@@ -67,6 +67,11 @@ class AqueductTrainBridge(io.ComfyNode):
                     "network of this pack, from scratch"
                 )),
                 BRIDGE.Input("bridge", optional=True, tooltip="The process. Without, and paper: bridge-gmax"),
+                PRIOR.Input("prior", optional=True, tooltip=(
+                    "A neural prior of clips like these (AqueductTrainNeuralPrior on this dataset): the bridge starts "
+                    "from its guess of the clip, frozen, which begins with the image. Without: from the image, "
+                    "repeated. Paper: FrameBridge-NP with, FrameBridge without"
+                )),
                 *told_inputs(),
                 io.ClipVision.Input("clip_vision", optional=True, tooltip=(
                     "For MODELs that see the first frame through CLIP, too: SVD, image-to-video Wan 2.1"
@@ -97,14 +102,14 @@ class AqueductTrainBridge(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, dataset, size, weight, saf, prior_input, rank, alpha, layers, model=None, bridge=None, conditioning=None,
-        vae=None, clip_vision=None, **common,
+        cls, dataset, size, weight, saf, prior_input, rank, alpha, layers, model=None, bridge=None, prior=None,
+        conditioning=None, vae=None, clip_vision=None, **common,
     ):  # fmt: skip
         bridge, given = bridge or bridge_gmax(), Common(**common)
         if model is None:
-            trained = train_from_scratch(dataset, bridge, size, weight, vae, given)
+            trained = train_from_scratch(dataset, bridge, size, weight, vae, given, prior)
             return io.NodeOutput(load_bridge_model(str(trained.path))[0], bridge, *trained.outputs())
-        way = Way(bridge, "aligned" if saf else "as it is", weight, prior_input, Rank(rank, alpha, layers))
+        way = Way(bridge, "aligned" if saf else "as it is", weight, prior_input, Rank(rank, alpha, layers), prior)
         trained = train_bridge_beside(Host(model, dataset, conditioning, vae, clip_vision), way, given)
         return io.NodeOutput(*load_bridge_lora(model, trained.path, 1.0), *trained.outputs())
 

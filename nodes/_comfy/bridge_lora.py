@@ -12,7 +12,9 @@ from .alignment import Entry, align_model, as_it_is, by_snr
 from .host_loss import WEIGHTS, Asked, BridgeLoss
 from .host_training import SAMPLE_STEPS, Host, Rank, sampled, trained_beside
 from .lora import host_name, lora_tensors, read_lora, with_lora, write_lora
+from .prior import LoadedPrior
 from .prior_input import first_layer, prior_input, show_prior
+from .prior_start import Guesses, check_prior, told_of_prior, watch_start
 from .training import Common, Trained
 
 PRIOR_KEY = "aqueduct.prior_input.weight"  # core's LoRA loader says that it does not know it, and takes the rest
@@ -22,23 +24,31 @@ ENTRIES: dict[str, Entry] = {"aligned": by_snr, "as it is": as_it_is}
 @dataclass(frozen=True)
 class Way:
     """How a host becomes a bridge: the process, how the state enters (a name in `ENTRIES`), the loss's weight (one in
-    `WEIGHTS`), whether the prior is another input, and the LoRA."""
+    `WEIGHTS`), whether z_T is another input, the LoRA, and the neural prior that z_T is from, if any."""
 
     bridge: Bridge
     entry: str
     weight: str
     prior_input: bool
     lora: Rank
+    neural_prior: LoadedPrior | None = None
 
     def config(self, host: str) -> dict:
         bridge = {"kind": self.bridge.kind, "constants": dict(self.bridge.constants)}
         lora = {"rank": self.lora.rank, "alpha": self.lora.alpha, "layers": self.lora.layers}
+        start = {} if self.neural_prior is None else {"neural_prior": told_of_prior(self.neural_prior)}
         return {"kind": "bridge", "host": host, "bridge": bridge, "entry": self.entry, "weight": self.weight,
-                "prior_input": self.prior_input, "lora": lora}  # fmt: skip
+                "prior_input": self.prior_input, "lora": lora, **start}  # fmt: skip
 
 
 def train_bridge_beside(host: Host, way: Way, given: Common) -> Trained:
-    """FrameBridge's fine-tuning (its algorithm 1, with and without SAF) as a LoRA, and a prior input if asked for."""
+    """FrameBridge's fine-tuning (its algorithm 1, with and without SAF) as a LoRA, and a prior input if asked for.
+
+    Raises ValueError for a neural prior of other clips.
+    """
+    neural = way.neural_prior
+    if neural is not None:
+        check_prior(neural, host.clips)
     config = {**way.config(host.name), "training": {**given.told(), "data": host.data.about}}
     seen = prior_input(host.patcher.model) if way.prior_input else None
 
@@ -50,7 +60,8 @@ def train_bridge_beside(host: Host, way: Way, given: Common) -> Trained:
 
     def body(asked: Asked) -> Trained:
         lora = way.lora.made(asked.model.diffusion_model, given.seed)
-        loss = BridgeLoss(asked, way.bridge, WEIGHTS[way.weight])
+        guess = None if neural is None else Guesses.of(neural, host.clips, asked.device)
+        loss = BridgeLoss(asked, way.bridge, WEIGHTS[way.weight], guess)
         parts: dict[str, nn.Module] = {"lora": lora}
         if seen is not None:
             # Made with the MODEL's weights, which may be of inference mode and elsewhere.
@@ -70,7 +81,8 @@ def train_bridge_beside(host: Host, way: Way, given: Common) -> Trained:
 def load_bridge_lora(patcher, path: str | Path, strength: float):
     """``(MODEL, bridge)``: the LoRA on a clone, its prior input, and the way that it was trained to see z_t.
 
-    Raises ValueError for a file of something else, and, naming both, for another MODEL than it was trained on.
+    A MODEL that was trained to start from a neural prior says so when it is sampled from a still. Raises ValueError for
+    a file of something else, and, naming both, for another MODEL than it was trained on.
     """
     name = Path(path).name
     config, tensors = read(path)
@@ -80,6 +92,8 @@ def load_bridge_lora(patcher, path: str | Path, strength: float):
     model = with_lora(aligned, tensors, strength, name, config["host"])
     if shown is not None:
         show_prior(model, _loaded_input(patcher.model, shown * strength, name, config["host"]))
+    if "neural_prior" in config:
+        watch_start(model, name, config["neural_prior"]["about"])
     return model, bridge
 
 

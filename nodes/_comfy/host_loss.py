@@ -95,12 +95,14 @@ class BridgeLoss:
     """FrameBridge algorithm 1 with a host aligned to ``bridge`` (`alignment.align_model`): squared error in z_0 of
     what the aligned MODEL predicts, exactly as it is asked in sampling, times ``weight``.
 
-    Called with a batch of `draw`; the mean over its rows.
+    ``guess``: a neural prior's for a clip, as raw latents ``[c, f, h, w]``, to start from in place of the repeated
+    first frame. Called with a batch of `draw`; the mean over its rows.
     """
 
     asked: Asked
     bridge: Bridge
     weight: Weight
+    guess: Callable[[int], Tensor] | None = None
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Batch:
         seeds = draw_seeds(len(rows), generator)
@@ -118,9 +120,13 @@ class BridgeLoss:
 
     def ends(self, clip: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """``z_0, z_T, eps``"""
-        latent = self.asked.clips.tensor(clip, "latent")
-        z_0 = self.asked.state(latent)
-        return z_0, self.asked.z_T(latent), white(seed, z_0)
+        z_0 = self.asked.state(self.asked.clips.tensor(clip, "latent"))
+        return z_0, self.z_T(clip), white(seed, z_0)
+
+    def z_T(self, clip: int) -> Tensor:
+        if self.guess is not None:
+            return self.asked.state(self.guess(clip))
+        return self.asked.z_T(self.asked.clips.tensor(clip, "latent"))
 
     def predict(self, clip: int, z_t: Tensor, t: Tensor, z_T: Tensor, eps: Tensor, seed: int) -> Tensor:
         """``z0_hat`` of the aligned MODEL."""
@@ -131,8 +137,7 @@ class BridgeLoss:
 
     def sample(self, clip: int, steps: int, seed: int) -> Tensor:
         """A clip ``[c, f, h, w]`` of raw latents, as AqueductBridgeSampler makes it from the first frame of that."""
-        latent = self.asked.clips.tensor(clip, "latent")
-        z_T = self.asked.z_T(latent)
+        z_T = self.z_T(clip)
         self.asked.about(clip, z_T, z_T, seed)
         sampler, sigmas = BridgeSampler(self.bridge, "sde", None), to_sigmas(times(self.bridge, steps)).to(z_T.device)
         given = {"model_options": self.asked.run_options(), "seed": seed}
