@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from aqueduct.core.data import dataset as dataset_module
 from aqueduct.core.data.dataset import LatentDataset, Order
 from aqueduct.core.data.shards import INDEX, Clip, ShardWriter, read_index, write_dataset, write_index, written
 
@@ -96,6 +97,17 @@ def test_the_largest_is_found_in_the_order(dataset):
         order = dataset.order(batch, seed=5)
         steps = [step for step in range(order.steps) if 10 in order.rows(step)]
         assert order.first_with(10) == steps[0]
+
+
+def test_shards_stay_open(tmp_path, monkeypatch):
+    """More than a hundred of them: the second time nothing is opened."""
+    opened, real = [], dataset_module._opened
+    monkeypatch.setattr(dataset_module, "_opened", lambda path: opened.append(path.name) or real(path))
+    write_dataset(tmp_path, ((Clip(f"{n}"), {"latent": torch.full((1, 1, 1, 1), n)}) for n in range(120)), {}, limit=1)
+    data = LatentDataset.open(tmp_path)
+    for _ in range(2):
+        assert data.batch(range(120))["latent"].flatten().tolist() == list(range(120))
+    assert len(opened) == len(set(opened)) == 120
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 4, 16])
