@@ -23,8 +23,10 @@ class LoadedPrior:
     config: dict
 
     def predict(self, latent: torch.Tensor, conditioning, keep_image: bool) -> torch.Tensor:
-        """First-frame LATENTs ``[b, c, h, w]`` -> z_T ``[b * frames, c, h, w]``, both in LATENT space."""
-        network = self.patcher.model
+        """First-frame LATENTs ``[b, c, h, w]`` -> z_T ``[b * frames, c, h, w]``, both in LATENT space; of video VAEs
+        ``[b, c, 1, h, w]`` -> ``[b, c, frames, h, w]``."""
+        network, of_video = self.patcher.model, latent.dim() == 5 and latent.shape[2] == 1
+        latent = latent[:, :, 0] if of_video else latent
         self._check_latent(latent, network)
         latent_format = LATENT_FORMATS[self.config["latent"]["format"]]()
         mm.load_models_gpu([self.patcher])
@@ -34,8 +36,8 @@ class LoadedPrior:
         clip = network(first, y)
         if keep_image:
             clip[:, :, 0] = first
-        flat = rearrange(clip, "b c f h w -> (b f) c h w")
-        return latent_format.process_out(flat).to(mm.intermediate_device())
+        laid_out = clip if of_video else rearrange(clip, "b c f h w -> (b f) c h w")
+        return latent_format.process_out(laid_out).to(mm.intermediate_device())
 
     def _classes(self, conditioning, clips: int) -> torch.Tensor:
         names = self.config["class_names"]
