@@ -84,12 +84,18 @@ def _round_values(low: float, high: float) -> list[float]:
     return [float(n * step) for n in np.arange(np.ceil(low / step), np.floor(high / step) + 1)]
 
 
+def round_steps(last: int) -> range:
+    """Steps to name on an axis from 1 to ``last``: multiples of 1, 2 or 5 times a power of ten, six at most."""
+    apart = next(unit * 10**power for power in range(20) for unit in (1, 2, 5) if last // (unit * 10**power) <= 6)
+    return range(apart, last + 1, apart)
+
+
 def _grid(plot: _Plot, values: list[float], scale) -> None:
     for value in values:
         x, y = plot.at(1, float(scale(value)))
         plot.sheet.line([(x, y), (plot.right, y)], GRID, 1)
         plot.sheet.text((x - 6, y), f"{value:.3g}", TEXT, anchor="rm")
-    for step in dict.fromkeys(round(1 + share * (plot.steps - 1)) for share in (0, 0.25, 0.5, 0.75, 1)):
+    for step in round_steps(plot.steps):
         x, _ = plot.at(step, plot.low)
         plot.sheet.line([(x, TOP), (x, plot.bottom)], GRID, 1)
         plot.sheet.text((x, plot.bottom + 5), str(step), TEXT, anchor="rt" if step == plot.steps > 1 else "mt")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from aqueduct.core.plots.film_strips import film_strips
-from aqueduct.core.plots.loss_curve import loss_curve, running_mean
+from aqueduct.core.plots.loss_curve import loss_curve, round_steps, running_mean
 
 BLUE = torch.tensor([31, 119, 180]) / 255  # of the bold line
 
@@ -43,6 +43,24 @@ def test_losses_of_either_sign_are_drawn_on_a_plain_scale():
     seen = heights(picture)
     middle = seen[400:600].nanmean()
     assert abs(middle - (34 + 360) / 2 + 30) < 8  # their mean is nothing
+
+
+@pytest.mark.parametrize(
+    ("last", "named"),
+    [
+        (1, [1]), (5, [1, 2, 3, 4, 5]), (7, [2, 4, 6]), (600, [100, 200, 300, 400, 500, 600]),
+        (1750, [500, 1000, 1500]), (20000, [5000, 10000, 15000, 20000]), (400001, [100000, 200000, 300000, 400000]),
+    ],
+)  # fmt: skip
+def test_the_steps_that_are_named_are_round_and_evenly_apart(last, named):
+    assert list(round_steps(last)) == named
+
+
+def test_named_steps_are_where_they_belong():
+    """A line of the grid at 500, 1000 and 1500 of 1750, and nowhere else."""
+    columns = loss_curve([1.0, 0.5], 1750)[0, 40:355, :, 0].mean(0)
+    lines = torch.nonzero(columns[64:] < columns[64:].median() - 0.02).flatten() + 64
+    assert sorted({round(1 + (int(x) - 58) / 566 * 1749, -2) for x in lines}) == [500, 1000, 1500]
 
 
 @pytest.mark.parametrize("losses", [[0.5], [0.0], [1e-9] * 5, [1e12, 1e-12], list(range(1, 5000))])
