@@ -37,12 +37,13 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 class Runner(Protocol):
-    """Where the work is done: ``runner(function, items)`` gives the results in the order of the items."""
+    """Where the work is done: ``runner(function, items)`` gives the results in the order of the items. ``light`` work
+    takes one processor and no accelerator."""
 
-    def __call__(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]: ...
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], light: bool = False) -> Iterator[B]: ...
 
 
-def in_turn(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+def in_turn(function: Callable[[A], B], items: Iterable[A], light: bool = False) -> Iterator[B]:
     """A `Runner`: here, one after the other."""
     return map(function, items)
 
@@ -116,7 +117,7 @@ def prepare(
     put_here(out)
     sizes = settings.size.sizes(encode.multiple)
     look = partial(survey, clips=settings.clips, sizes=sizes, enlarge=settings.size.enlarge)
-    found = list(runner(look, sources))
+    found = list(runner(look, sources, light=True))
     parts = [part for of_one, _ in found for part in of_one]
     left_out = [one for _, of_one in found for one in of_one]
     said = described(settings, encode) | {"classes": class_names(sources)}

@@ -22,7 +22,7 @@ class OnRay:
 
     ``address``: of a cluster ("auto", "ray://head:10001", "10.0.0.1:6379"); empty starts Ray on this machine alone,
     with ``processes`` processors (0: all) and ``store_mb`` MiB of shared memory. ``cpus, gpus``: what one piece of
-    work takes.
+    work takes that is not light.
     """
 
     def __init__(self, address: str = "", cpus: float = 1, gpus: float = 0, processes: int = 0, store_mb: int = 256):
@@ -56,13 +56,13 @@ class OnRay:
         if self._started:
             need("ray", "Preparing data on Ray").shutdown()
 
-    def __call__(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], light: bool = False) -> Iterator[B]:
         data = need("ray.data", "Preparing data on Ray")
         rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
         if not rows:
             return
         work = data.from_items(rows, override_num_blocks=min(len(rows), BLOCKS)).map(
-            _entering(pickle.dumps(function)), num_cpus=self.cpus, num_gpus=self.gpus
+            _entering(pickle.dumps(function)), num_cpus=1 if light else self.cpus, num_gpus=0 if light else self.gpus
         )
         early, due = {}, 0
         for row in work.iter_rows():

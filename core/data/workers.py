@@ -29,5 +29,5 @@ class Pool:
     def __exit__(self, *error) -> None:
         self._executor.shutdown(cancel_futures=True)
 
-    def __call__(self, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], light: bool = False) -> Iterator[B]:
         return self._executor.map(function, items)

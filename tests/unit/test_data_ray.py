@@ -96,6 +96,28 @@ def assert_same_files(here: Path, there: Path) -> None:
         assert (here / name).read_bytes() == (there / name).read_bytes()
 
 
+def test_looking_at_sources_takes_no_accelerator(tmp_path, monkeypatch):
+    """It opens them and computes nothing; encoding takes what was asked for."""
+    asked = []
+
+    class Work:
+        def __init__(self, rows, **_):
+            self.rows = rows
+
+        def map(self, work, num_cpus, num_gpus):
+            asked.append((num_cpus, num_gpus))
+            return Work(map(work, self.rows))
+
+        def iter_rows(self):
+            return iter(self.rows)
+
+    monkeypatch.setattr(ray.data, "from_items", Work)
+    write_video(tmp_path / "videos" / "a.mp4", frames=6)
+    settings = PrepareSettings(ClipSettings((6,)), SizeSettings(48, 32))
+    assert prepare(find(tmp_path / "videos"), settings, Pixels(), tmp_path / "out", OnRay(cpus=4, gpus=1)).clips
+    assert asked == [(1, 0), (4, 1)]
+
+
 def _has_opencv() -> bool:
     try:
         import cv2  # noqa: F401
