@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...core import checkpoints
 from ...core.motion.densify import Densifier, learned
+from .layers import with_weights
 
 PART = "densifier"
 
@@ -33,7 +34,7 @@ class LoadedDensifier:
 
 def load_densifier(path: str) -> LoadedDensifier:
     """The densifier of a file of ours or a released one. Raises ValueError where it has none."""
-    network, config = checkpoints.load(path, part=PART, operations=comfy.ops.manual_cast, device="cpu")
+    network, config = checkpoints.load(path, part=PART, operations=with_weights(comfy.ops.manual_cast), device="cpu")
     network.float()
     patcher = comfy.model_patcher.ModelPatcher(
         network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()

@@ -88,8 +88,9 @@ def check_differentiable(model, way_out: str | None = WAY_OUT) -> None:
 
 def _small(model: nn.Module, name: str, weight: Tensor) -> bool:
     """Of 8 bits or less, and computed with as such."""
-    layer = type(model.get_submodule(name.rpartition(".")[0]))
-    cast = layer.__module__ != comfy.ops.__name__ or layer.__qualname__.startswith(comfy.ops.manual_cast.__name__)
+    kinds = type(model.get_submodule(name.rpartition(".")[0])).__mro__
+    core = [kind.__qualname__ for kind in kinds if kind.__module__ == comfy.ops.__name__]
+    cast = not core or core[0].startswith(comfy.ops.manual_cast.__name__)
     return weight.dtype.itemsize < 2 and (model.manual_cast_dtype is None or not cast)
 
 

@@ -75,8 +75,10 @@ class Host:
 
     def __post_init__(self):
         check_host(self.patcher)
-        check_differentiable(self.patcher, way_out=None)
         check_latents(self.patcher.model, self.data.latents)
+        # Newer versions may have to load the MODEL anew: here, once for all that asks this one.
+        object.__setattr__(self, "patcher", clone_for_gradients(self.patcher, way_out=None))
+        check_differentiable(self.patcher, way_out=None)
 
     @property
     def clips(self) -> LatentDataset:
@@ -91,7 +93,7 @@ class Host:
 
     def running(self, given: Common, patched: Callable, body: Body) -> Trained:
         """``body(asked)`` while a sampler runs ``patched(clone of the MODEL)``."""
-        told, clone = self.told(), patched(clone_for_gradients(self.patcher, way_out=None))
+        told, clone = self.told(), patched(self.patcher.clone())
         clone.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, ROOM_KEY, _room(given))
         within = Within(lambda guider, options: body(Asked(guider, options, self.clips, told)), given)
         guider = comfy.samplers.CFGGuider(clone)

@@ -6,6 +6,7 @@ import comfy.patcher_extension
 
 from ...core.networks import ExemplarUNet, LatteVideo, UNet, VideoUNet
 from ...core.networks.exemplar_attention import shared
+from .layers import with_weights
 
 # Peak of a forward pass of VideoUNet, measured: 63 numbers a pixel with 48 channels at a quarter of the size, so 21 for
 # each channel at the network's own full size; half as much again to be safe.
@@ -26,6 +27,8 @@ class Hosted:
     memory_usage_factor = 2.0
 
     def __init__(self, image_model=None, **arguments):
+        if "operations" in arguments:
+            arguments["operations"] = with_weights(arguments["operations"])
         super().__init__(**arguments)
         self.dtype = arguments.get("dtype")  # ComfyUI asks networks for it
 

@@ -13,6 +13,7 @@ import comfy.utils
 
 from ...core import checkpoints
 from ...core.networks.diffusers_hosts import DiffusersHost
+from .layers import with_weights
 
 
 class PixelLatents(comfy.latent_formats.LatentFormat):
@@ -120,7 +121,8 @@ def load_beside(checkpoint: checkpoints.Checkpoint, part: str) -> comfy.model_pa
     state = checkpoint.state(part)
     weights = comfy.utils.weight_dtype(state)
     dtype = mm.unet_dtype(device, comfy.utils.calculate_parameters(state), weight_dtype=weights)
-    network = checkpoints.build(checkpoint.config, part, operations=comfy.ops.manual_cast, dtype=dtype, device="cpu")
+    layers = with_weights(comfy.ops.manual_cast)
+    network = checkpoints.build(checkpoint.config, part, operations=layers, dtype=dtype, device="cpu")
     checkpoints.load_strictly(network, state, checkpoint.name)
     return comfy.model_patcher.ModelPatcher(network.eval().requires_grad_(False), device, offload)
 

@@ -11,6 +11,7 @@ from einops import rearrange
 
 from ...core import checkpoints
 from .classes import class_indices
+from .layers import with_weights
 from .loading import LATENT_FORMATS
 from .model import CLASS_KEY
 
@@ -64,7 +65,7 @@ def _wanted(conditioning) -> str | None:
 
 def load_prior(path: str) -> LoadedPrior:
     """The neural prior of a file (a standalone prior, or one inside a bridge file)."""
-    network, config = checkpoints.load(path, part="prior", operations=comfy.ops.manual_cast, device="cpu")
+    network, config = checkpoints.load(path, part="prior", operations=with_weights(comfy.ops.manual_cast), device="cpu")
     network.float()
     patcher = comfy.model_patcher.ModelPatcher(
         network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...core.checkpoints import load_strictly
 from ...core.tensor_file import Shapes, open_tensors, shapes_of
+from .layers import with_weights
 
 PARTS = ("encoder.", "quant_conv.", "quantize.", "post_quant_conv.", "decoder.")  # what else there is, training needed
 PREFIXES = ("", "vqgan.", "first_stage_model.")  # alone, in BBDM's files, in LDM's
@@ -33,7 +34,7 @@ class Codebook(nn.Module):
 
     def __init__(self, codes: int, width: int):
         super().__init__()
-        self.embedding = comfy.ops.disable_weight_init.Embedding(codes, width)
+        self.embedding = with_weights(comfy.ops.disable_weight_init).Embedding(codes, width)
 
     def forward(self, z: Tensor) -> Tensor:
         codes = self.embedding.weight
