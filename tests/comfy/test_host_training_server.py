@@ -21,7 +21,7 @@ from aqueduct.tests.comfy.hosts import Host, normal, random_state, text
 from aqueduct.tests.comfy.sd_host import stand_in_checkpoint, write_tiny_sd15
 from aqueduct.tests.comfy.test_host_training_nodes import probe
 from aqueduct.tests.comfy.test_server_bridge import node, saved
-from aqueduct.tests.comfy.wan_host import stand_in_text, write_tiny_wan
+from aqueduct.tests.comfy.wan_host import stand_in_text, write_texts, write_tiny_wan
 
 LTXV_SIZES = {
     "in_channels": 128, "cross_attention_dim": 64, "attention_head_dim": 32, "num_attention_heads": 2,
@@ -102,11 +102,8 @@ def loaders(kind: str) -> tuple[dict, list, list]:
 
 def prompt_of(kind: str, server: ComfyServer, models: Path, **inputs) -> dict:
     """A training, and a sample of what came of it."""
-    texts = server.folder / "output" / f"texts_{kind}"
-    texts.mkdir(exist_ok=True)
     positive, _ = text(8, WIDTH[kind], **conditions(kind))
-    with open(texts / "shard_0000.pkl", "wb") as file:
-        torch.save({"latents": [{"samples": torch.zeros(1, 4, 8, 8)}], "conditioning": [positive]}, file)
+    texts = write_texts(server, f"texts_{kind}", positive)
     files, model, vae = loaders(kind)
     spec = server.object_info()["AqueductTrainBridge"]["input"]
     settings = {name: value[1]["default"] for name, value in spec["required"].items() if "default" in value[1]}
@@ -116,7 +113,7 @@ def prompt_of(kind: str, server: ComfyServer, models: Path, **inputs) -> dict:
     data = {"width": SIDE, "height": SIDE, "frames": FRAMES[kind], "stride": 1, "fps": 0.0, "clips_per_file": 0}
     return {
         **files,
-        "text": node("LoadTrainingDataset", folder_name=texts.name),
+        "text": node("LoadTrainingDataset", folder_name=texts),
         "data": node(
             "AqueductVideoDataset", folder=str(models / "videos"), vae=vae, buckets=False, motion=False,
             caption="", **data,

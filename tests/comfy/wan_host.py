@@ -59,11 +59,16 @@ def stand_in_text(prompt: dict, server: ComfyServer, width: int = 4096, loader: 
 
 def random_texts(server: ComfyServer, width: int) -> str:
     """The folder of a random conditioning for core's own LoadTrainingDataset, so that no other pack is needed."""
-    texts = f"texts_{width}"
-    folder = server.folder / "output" / texts
-    folder.mkdir(parents=True, exist_ok=True)
     context = torch.randn(1, 8, width, generator=torch.Generator().manual_seed(1))
+    return write_texts(server, f"texts_{width}", [[context, {}]])
+
+
+def write_texts(server: ComfyServer, name: str, conditioning: list) -> str:
+    """``name`` again, under which core's LoadTrainingDataset gives the CONDITIONING."""
+    folder = server.folder / "output" / name
+    folder.mkdir(parents=True, exist_ok=True)
     latent = {"samples": torch.zeros(1, 16, 1, 8, 8)}
     with open(folder / "shard_0000.pkl", "wb") as file:
-        torch.save({"latents": [latent], "conditioning": [[[context, {}]]]}, file)
-    return texts
+        torch.save({"latents": [latent], "conditioning": [conditioning]}, file)
+    (folder / "metadata.json").write_text("{}")  # by which newer versions know a dataset
+    return name
