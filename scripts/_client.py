@@ -34,11 +34,16 @@ class ComfyClient:
         return self._json("/object_info", timeout=60)
 
     def queue(self, prompt: Prompt) -> str:
-        """Queue an API prompt and return its id. Raises PromptError with every node's complaint if it is invalid."""
+        """Queue an API prompt and return its id. Raises PromptError with every node's complaint if it is invalid,
+        also if only some of its outputs are: the server leaves those out without a word and runs the others."""
         try:
-            return self._json("/prompt", {"prompt": prompt, "client_id": uuid.uuid4().hex})["prompt_id"]
+            answer = self._json("/prompt", {"prompt": prompt, "client_id": uuid.uuid4().hex})
         except urllib.error.HTTPError as error:
             raise PromptError(_describe_refusal(error, prompt)) from None
+        if answer.get("node_errors"):
+            problems = "\n".join(_complaints(answer["node_errors"], prompt))
+            raise PromptError(f"the server leaves out some outputs of the prompt:\n{problems}")
+        return answer["prompt_id"]
 
     def wait(self, prompt_id: str, timeout: float = 600) -> dict:
         """The history entry of a prompt once it has finished. Raises PromptError if it failed."""
@@ -115,11 +120,16 @@ def _describe_refusal(error: urllib.error.HTTPError, prompt: Prompt) -> str:
     except json.JSONDecodeError:
         return f"the server answered {error.code} to the prompt: {text[:500]}"
     reason = answer["error"]
-    lines = [f"the server refused the prompt: {reason['message']} {reason.get('details', '')}".rstrip()]
-    for node_id, problem in (answer.get("node_errors") or {}).items():
-        where = _name(node_id, prompt.get(node_id, {}))
-        lines += [f"  {where}: {reason['message']}: {reason['details']}" for reason in problem["errors"]]
-    return "\n".join(lines)
+    summary = f"the server refused the prompt: {reason['message']} {reason.get('details', '')}".rstrip()
+    return "\n".join([summary, *_complaints(answer.get("node_errors") or {}, prompt)])
+
+
+def _complaints(node_errors: dict, prompt: Prompt) -> list[str]:
+    return [
+        f"  {_name(node_id, prompt.get(node_id, {}))}: {reason['message']}: {reason['details']}"
+        for node_id, problem in node_errors.items()
+        for reason in problem["errors"]
+    ]
 
 
 def _raise_for_failure(entry: dict) -> None:
