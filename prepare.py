@@ -19,10 +19,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
 
-    from .core.data.clips import find
-    from .core.data.config import read
-    from .core.data.prepare import prepare
-
+    try:
+        from .core.data.clips import find
+        from .core.data.config import read
+        from .core.data.prepare import prepare
+    except ImportError as error:
+        print(f"error: {error}: take ComfyUI's Python, or one that has what this prepares with", file=sys.stderr)
+        return 2
     try:
         config = read(asked.config, asked.set)
         sources = find(config.source, runs=max(config.clips.lengths) > 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aqueduct import prepare as command
 from aqueduct.core.data.buckets import SizeSettings
 from aqueduct.core.data.clips import find
 from aqueduct.core.data.config import read
@@ -222,6 +223,14 @@ def test_an_unknown_key_is_told_with_the_nearest(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_is_not_installed_is_one_line(monkeypatch, capsys):
+    """And names the way out, as for PyTorch where no ComfyUI brings it."""
+    monkeypatch.setitem(sys.modules, "aqueduct.core.data.config", None)  # as an import that fails
+    assert command.main(["any.toml"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and told.endswith("has what this prepares with\n") and told.count("\n") == 1
+
+
 def test_the_command_prepares_a_folder(videos, whole, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aqueduct.core.data.config import read as preparation_of
 from aqueduct.core.training.config import CONFIGS, read
 
 PAPERS = CONFIGS / "papers"
@@ -66,6 +67,21 @@ def test_sdxl_has_its_parameters():
     pytest.importorskip("diffusers")
     observed = 4 * 320 * 9
     assert count(job_of("warped_diffusion_sdxl").network.build(device="meta")) == 2_567_463_684 + observed
+
+
+@pytest.mark.parametrize(
+    ("paper", "preparation", "folder"),
+    [
+        ("warped_diffusion_sdxl", "coyo_sdxl", lambda job: job.damage.vae),
+        ("warped_diffusion_sdxl", "coyo_sdxl", lambda job: Path(job.start.released).with_name("vae")),
+        ("framebridge_webvid_cogvideox", "webvid_cogvideox", lambda job: Path(job.start.released).with_name("vae")),
+    ],
+)
+def test_preparation_and_training_look_into_one_folder(paper, preparation, folder):
+    """Training in that of runs, preparation from where it is started."""
+    job, prepared = job_of(paper), preparation_of(CONFIGS / "prepare" / f"{preparation}.toml")
+    assert Path(prepared.output) == Path("runs") / job.data.folder
+    assert Path(prepared.encoder.folder) == Path("runs") / folder(job) == Path(prepared.text.folder) / "vae"
 
 
 def test_ebdm_has_the_parameters_of_table_5():
