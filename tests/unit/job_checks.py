@@ -9,17 +9,11 @@ import torch
 from aqueduct.core import checkpoints
 from aqueduct.core.training.config import CONFIGS, Recipe, read
 from aqueduct.core.training.task import Task, count_rows, rows
-from aqueduct.tests.unit.first_losses import TOLERANCE, WRITTEN, replay
 
 
 @cache
 def recipe(name: str) -> Recipe:
     return read(CONFIGS / "small" / f"{name}.toml")
-
-
-def check_steps(name: str, files, steps: int, tolerance: float = TOLERANCE) -> None:
-    """The first losses are those that were written down, on stand-ins for data and for earlier runs."""
-    assert replay(name, steps, files) == pytest.approx(WRITTEN[name][:steps], rel=tolerance)
 
 
 def check_file(name: str, files) -> Task:

@@ -17,7 +17,8 @@ from aqueduct.core.training.jobs.animation_clips import Prepared
 from aqueduct.core.training.jobs.animation_worlds import MOTIONS, Worlds
 from aqueduct.core.training.loop import train_task
 from aqueduct.tests.unit import training_stand_ins as stand_ins
-from aqueduct.tests.unit.job_checks import check_file, check_halves, check_steps, check_unknown_key, recipe
+from aqueduct.tests.unit.first_losses import check
+from aqueduct.tests.unit.job_checks import check_file, check_halves, check_unknown_key, recipe
 
 ADAPTERS = ["emg_adapter", "emg_adapter_on", "emg_lagrangian", "emg_eulerian", "emg_forward_only", "emg_bgc"]
 RUNS = ["emg_backbone", *ADAPTERS, "densifier"]
@@ -32,7 +33,17 @@ def files(tmp_path_factory) -> stand_ins.StandIns:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_begin_as_they_did(name, files):
-    check_steps(name, files, 2)
+    check(name, files, 2)
+
+
+def test_the_backbone_goes_on_as_it_did(files):
+    check("emg_backbone", files)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS[1:])
+def test_runs_go_on_as_they_did(name, files):
+    check(name, files)
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -15,17 +15,13 @@ from aqueduct.core.training.jobs.exemplar_data import FolderTriples, SceneTriple
 from aqueduct.core.training.jobs.style_encoder import Views
 from aqueduct.core.training.loop import LoopSettings, train_task
 from aqueduct.tests.unit import training_stand_ins as stand_ins
-from aqueduct.tests.unit.first_losses import TOLERANCE
-from aqueduct.tests.unit.job_checks import check_file, check_halves, check_steps, check_unknown_key, recipe
+from aqueduct.tests.unit.first_losses import check
+from aqueduct.tests.unit.job_checks import check_file, check_halves, check_unknown_key, recipe
 
 RUNS = [
     "exemplar_encoder", "exemplar_global", "exemplar_scenes", "exemplar_baseline", "exemplar_pooled",
     "exemplar_diffusion",
 ]  # fmt: skip
-
-
-# The encoder's views were once turned in bfloat16, as its network computes: its losses are up to 1.5e-4 apart.
-TOLERANCES = {"exemplar_encoder": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +33,13 @@ def files(tmp_path_factory) -> stand_ins.StandIns:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_begin_as_they_did(name, files):
-    check_steps(name, files, 1, TOLERANCES.get(name, TOLERANCE))
+    check(name, files, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_runs_go_on_as_they_did(name, files):
-    check_steps(name, files, 4, TOLERANCES.get(name, TOLERANCE))
+    check(name, files)
 
 
 @pytest.mark.parametrize("name", RUNS)
