@@ -4,6 +4,7 @@ What a forward pass keeps for the backward pass is seen by autograd's hooks for 
 grows by the same amount with every row. Not seen is what a layer needs only while it runs: see `MARGIN`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
@@ -17,6 +18,10 @@ from .settings import LoopSettings
 from .task import Batch, Task, count_rows, rows
 
 __all__ = ["Memory", "blocks", "check", "estimate"]
+SMALLER = (
+    "Smaller activations: a smaller batch, with accumulate raised to match; recompute = true; precision = bfloat16; "
+    "smaller or shorter clips"
+)
 MARGIN = 1.2
 """Of the activations, for what layers need while they run: the peak of PyTorch's allocator was 0.7 to 1.3 times, on a
 CPU, `Memory.more` in small transformers and convolutions (1.3: two convolutions and nothing else)."""
@@ -50,8 +55,9 @@ class Memory:
 
 
 def estimate(
-    task: Task, settings: LoopSettings, batch: int, average: bool = False, beside: Iterable[Tensor] = ()
-) -> Memory:
+    task: Task, settings: LoopSettings, batch: int, average: bool = False, beside: Iterable[Tensor] = (),
+    free: float = math.inf,
+) -> Memory:  # fmt: skip
     """Of a step on ``batch`` rows of its largest batch at once, in this process; ``average``: whether there is an
     `Ema`. ``beside``: what the loss uses and the task does not hold, as the weights of a network that somebody else has
     in memory; it is not counted.
@@ -59,6 +65,9 @@ def estimate(
     Runs the loss on one row, and on a second one if ``batch`` has more, in the settings' precision; with
     ``recompute`` what is kept of a block is its input, and one block at a time is computed again. Draws from a
     generator of its own. Under FSDP weights, gradients and moments are shared out; this counts them whole.
+
+    Raises ValueError once these rows alone keep more than ``free`` bytes: where memory is the machine's own, a process
+    that takes more is ended from outside, without a word.
     """
     trained = moving(task)
     weights = [*trained, *(x for one in task.running for x in (*one.parameters(), *one.buffers()))]
@@ -66,7 +75,8 @@ def estimate(
     drawn = task.draw(torch.Generator().manual_seed(0), task.largest)
     if not 1 <= batch <= count_rows(drawn):
         raise ValueError(f"a batch of this task has {count_rows(drawn)} rows; {batch} of them cannot be one")
-    kept = [_kept(task, settings, rows(drawn, slice(n)), [*weights, *beside]) for n in range(1, min(batch, 2) + 1)]
+    known = [*weights, *beside]
+    kept = [_kept(task, settings, rows(drawn, slice(n)), known, free) for n in range(1, min(batch, 2) + 1)]
     return Memory(
         weights=sum({x.untyped_storage().data_ptr(): x.nbytes for x in weights}.values()),
         gradients=gradients,
@@ -83,8 +93,7 @@ def check(memory: Memory, free: int) -> None:
         raise ValueError(
             f"the training takes about {_told(needed)} besides its weights, and {_told(free)} are free:\n"
             f"{memory.table()}\n"
-            f"Smaller activations: a smaller batch, with accumulate raised to match; recompute = true; precision = "
-            f"bfloat16; smaller or shorter clips. Fewer gradients and moments: train fewer weights (a LoRA of lower "
+            f"{SMALLER}. Fewer gradients and moments: train fewer weights (a LoRA of lower "
             f"rank), or share them out over several devices (accelerate launch --use_fsdp --fsdp_version 2)"
         )
 
@@ -92,18 +101,22 @@ def check(memory: Memory, free: int) -> None:
 class _Storages:
     """Memory that tensors hold on to, each piece counted once. Held here, so that none is used twice meanwhile."""
 
-    def __init__(self, known: Iterable[Tensor] = ()):
+    def __init__(self, known: Iterable[Tensor] = (), free: float = math.inf):
         self.known = {x.untyped_storage().data_ptr() for x in known}
         self.found: dict[int, Tensor] = {}
+        self.size, self.free = 0, free
 
     def keep(self, x: Tensor) -> None:
         place = x.untyped_storage().data_ptr()
-        if place not in self.known:
-            self.found.setdefault(place, x.detach())
-
-    @property
-    def size(self) -> int:
-        return sum(x.untyped_storage().nbytes() for x in self.found.values())
+        if place in self.known or place in self.found:
+            return
+        self.found[place] = x.detach()
+        self.size += x.untyped_storage().nbytes()
+        if self.size > self.free:
+            raise ValueError(
+                f"a row or two of a batch take more than the {_told(self.free)} that are free, and so the training "
+                f"will not fit. {SMALLER}"
+            )
 
     @property
     def largest(self) -> int:
@@ -114,10 +127,10 @@ class _Storages:
         return torch.autograd.graph.saved_tensors_hooks(self.keep, lambda _: None)
 
 
-def _kept(task: Task, settings: LoopSettings, batch: Batch, weights: list[Tensor]) -> int:
+def _kept(task: Task, settings: LoopSettings, batch: Batch, weights: list[Tensor], free: float) -> int:
     """Bytes of activations at most: those kept from a forward pass on ``batch`` to its backward pass, and the gradients
     before and behind the largest of them."""
-    outside, inside = _Storages(weights), [_Storages()]
+    outside, inside = _Storages(weights, free), [_Storages()]
 
     def measured(forward: Callable) -> Callable:
         def run(*args, **kwargs):
@@ -125,7 +138,7 @@ def _kept(task: Task, settings: LoopSettings, batch: Batch, weights: list[Tensor
                 return forward(*args, **kwargs)
             for x in tensors((args, kwargs)):
                 outside.keep(x)
-            block = _Storages([*weights, *outside.found.values()])
+            block = _Storages([*weights, *outside.found.values()], free - outside.size)
             with block.saved():
                 result = forward(*args, **kwargs)
             inside[0] = max(inside[0], block, key=lambda storages: storages.size)  # the others go

@@ -6,6 +6,7 @@ does not take. A training with the same inputs as a finished one is not run agai
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -242,7 +243,8 @@ def _written(path: Path, unfinished: Unfinished) -> Iterator[None]:
 def _make_room(task: Task, settings: LoopSettings, given: Common, alone: bool, beside: nn.Module | None) -> None:
     """ValueError, with a table, for a training that does not fit into the memory of its device."""
     device, held = mm.get_torch_device(), () if beside is None else tuple(beside.parameters())
-    memory = estimate(task, settings, given.batch, average=bool(given.ema), beside=held)
+    free = mm.get_free_memory(device) if mm.is_device_cpu(device) else math.inf  # a GPU says itself when it is full
+    memory = estimate(task, settings, given.batch, average=bool(given.ema), beside=held, free=free)
     if alone:
         mm.free_memory(memory.more, device)
     check_memory(memory, int(mm.get_free_memory(device)))

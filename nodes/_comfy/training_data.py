@@ -34,7 +34,7 @@ def one_size(clips: LatentDataset, what: str) -> tuple[int, ...]:
         told = ", ".join(f"{len(rows)} of {list(shape)}" for shape, rows in clips.buckets.items())
         raise ValueError(
             f"{what} has one size, and these clips have {len(clips.buckets)} ([channels, frames, height, width]): "
-            f"{told}. Make AqueductVideoDataset with one bucket"
+            f"{told}: turn buckets off in AqueductVideoDataset"
         )
     return next(iter(clips.buckets))
 

@@ -231,11 +231,20 @@ def test_a_training_that_cannot_fit_is_refused_before_the_first_step(models, dat
     import comfy.model_management as mm
 
     def free(device=None, torch_free_too=False):
-        return (10_000, 10_000) if torch_free_too else 10_000
+        return (5e7, 5e7) if torch_free_too else 5e7
 
     monkeypatch.setattr(mm, "get_free_memory", free)
-    with pytest.raises(ValueError, match=r"10 kB are free:\n(.*\n)*activations"):
-        train(data)
+    with pytest.raises(ValueError, match=r"50 MB are free:\n(.*\n)*activations"):
+        train(data, batch=512)
+
+
+def test_where_one_row_alone_is_too_much_no_more_of_it_is_tried(models, data, monkeypatch):
+    """On a CPU, where nobody else would stop it."""
+    import comfy.model_management as mm
+
+    monkeypatch.setattr(mm, "get_free_memory", lambda *_, **__: 10_000)
+    with pytest.raises(ValueError, match="a row or two of a batch take more than the 10 kB that are free"):
+        train(data, batch=1)
 
 
 def test_a_stop_in_the_last_sample_costs_no_step(models, data, monkeypatch):

@@ -161,3 +161,20 @@ def test_refusal_says_what_there_is_and_what_would_help():
         check(memory, 5_500_000)
     for told in ("activations        5 MB", "weights          4.0 GB", "accumulate", "recompute", "rank", "use_fsdp"):
         assert told in str(raised.value)
+
+
+def test_it_stops_where_a_row_alone_is_too_much():
+    """No more is held meanwhile than may be: the layers behind are not asked."""
+    asked = []
+
+    class Counted(nn.Linear):
+        def forward(self, x):
+            asked.append(1)
+            return super().forward(x)
+
+    network = nn.Sequential(*(layer for _ in range(10) for layer in (Counted(1000, 1000), nn.Tanh())))
+    needed = estimate(task(network, 1000), SETTINGS, 1).activations
+    asked.clear()
+    with pytest.raises(ValueError, match=r"a row or two .* than the 12 kB that are free.*smaller batch"):
+        estimate(task(network, 1000), SETTINGS, 8, free=12e3)
+    assert len(asked) < 5 and estimate(task(network, 1000), SETTINGS, 1, free=needed).activations == needed
