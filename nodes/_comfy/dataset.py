@@ -193,7 +193,7 @@ class _Progress:
         self.done += 1
 
 
-def _interruptible(function: Callable, items: Iterable) -> Iterator:
+def _interruptible(function: Callable, items: Iterable, light: bool = False) -> Iterator:
     """core's `in_turn`, with ComfyUI's stop button."""
     for item in items:
         mm.throw_exception_if_processing_interrupted()
