@@ -2,25 +2,14 @@
 
 from comfy_api.latest import io
 
-from ..core.noise import (
-    STRATEGIES,
-    FullRank,
-    GaussianField,
-    drawn,
-    finest_length_scale,
-    flat,
-    noise_statistics,
-    truncated_normal,
-    warp_noise,
-)
+from ..core.noise import STRATEGIES, GaussianField, drawn, finest_length_scale, noise_statistics, warp_noise
 from ..core.noise.draws import FIRST
 from ..core.plots.noise import noise_picture
 from ._comfy.images import latent_frames
-from ._comfy.noise import MotionNoise, StillNoise, layout_of, motion_for
+from ._comfy.noise import SPECTRA, Fields, MotionNoise, layout_of, motion_for
 from ._comfy.progress import reporter
 from ._comfy.schema import CATEGORY, MOTION, Schema
 
-SPECTRA = {"truncated normal": truncated_normal, "flat": flat}
 SEED = {"default": 0, "min": 0, "max": 0xFFFFFFFFFFFFFFFF, "control_after_generate": True}
 RENEW_TOOLTIP = (
     "Share of the noise that is drawn anew in every frame, 0 (all follows the motion) to 1 (none does); the variance "
@@ -109,23 +98,11 @@ class AqueductGPNoise(io.ComfyNode):
 
     @classmethod
     def execute(cls, seed, length_scale, features, full_rank, spectrum, renew, motion=None, renew_mask=None):
-        waves = FullRank() if full_rank else features
-
-        def field(channels, size, of):
-            finest = finest_length_scale(*size)
-            scale = (length_scale / size[1], length_scale / size[0]) if length_scale else finest
-            return GaussianField(of, channels, scale, waves, spectrum=SPECTRA[spectrum])
-
+        fields = Fields(length_scale, features, full_rank, spectrum)
         if motion is None:
-            return io.NodeOutput(StillNoise(seed, lambda channels, size, of: field(channels, size, of).grid(*size)))
-
-        def carried(how):
-            return lambda channels, moving, of: warp_noise(
-                field(channels, moving.size, of), moving, how, of, reporter()
-            )
-
+            return io.NodeOutput(fields.still(seed))
         motion = motion.bidirectional(reporter())
-        return io.NodeOutput(MotionNoise(seed, motion, carried("gp"), carried("resample"), renew, renew_mask))
+        return io.NodeOutput(fields.moving(seed, motion, renew, renew_mask, reporter))
 
 
 class AqueductNoiseReport(io.ComfyNode):

@@ -13,6 +13,7 @@ from ._comfy.host_loss import WEIGHTS
 from ._comfy.host_training import Host, Rank
 from ._comfy.lora import read_lora
 from ._comfy.model import load_bridge_model
+from ._comfy.noise import SPECTRA, Fields
 from ._comfy.schema import BRIDGE, CATEGORY, DATASET, PRIOR, Schema
 from ._comfy.scratch_bridge import train_from_scratch
 from ._comfy.training import Common, common_inputs, trained_outputs
@@ -149,18 +150,25 @@ class AqueductTrainGPNoise(io.ComfyNode):
                     "gp_noise", steps=2000, learning_rate=1e-4, batch=1, sample_every=250,
                     paper="100000 steps at 5e-6, batch 64 (SDXL, all weights)",
                 ),
+                io.Combo.Input("spectrum", options=list(SPECTRA), default="truncated normal", tooltip=(
+                    "Of the fields, as in AqueductGPNoise. Paper: truncated normal"
+                )),
+                io.Boolean.Input("along_motion", default=False, tooltip=(
+                    "For MODELs of video, and a dataset with motion: the noise of a clip is one field that follows its "
+                    "motion, as AqueductGPNoise makes it with a motion. Off: every frame has a field of its own, and "
+                    "noise that follows a motion, whose frames are alike, was never seen. Paper: off (pictures)"
+                )),
             ],
             outputs=[io.Model.Output(display_name="model"), *trained_outputs()],
         )  # fmt: skip
 
     @classmethod
     def execute(
-        cls, model, dataset, length_scale, features, full_rank, rank, alpha, layers, conditioning=None, vae=None,
-        **common,
+        cls, model, dataset, length_scale, features, full_rank, rank, alpha, layers, spectrum, along_motion,
+        conditioning=None, vae=None, **common,
     ):  # fmt: skip
-        noise = {"length_scale": length_scale, "features": features, "full_rank": full_rank}
-        host = Host(model, dataset, conditioning, vae)
-        trained = train_gp_noise(host, noise, Rank(rank, alpha, layers), Common(**common))
+        fields, host = Fields(length_scale, features, full_rank, spectrum), Host(model, dataset, conditioning, vae)
+        trained = train_gp_noise(host, fields, along_motion, Rank(rank, alpha, layers), Common(**common))
         tuned, _ = comfy.sd.load_lora_for_models(model, None, read_lora(trained.path)[1], 1.0, 0)
         return io.NodeOutput(tuned, *trained.outputs())
 

@@ -169,15 +169,19 @@ class OwnLoss:
         z_0 = self.data(int(clip), float(frame))
         sampling = self.asked.model.model_sampling
         level = torch.tensor([level_of_share(sampling, float(share))], dtype=torch.float32, device=z_0.device)
-        x = sampling.noise_scaling(level, self.noise(int(seed), z_0), z_0.clone())
+        x = sampling.noise_scaling(level, self.drawn(int(clip), int(seed), z_0), z_0.clone())
         self.asked.about(int(clip), z_0, seed=int(seed))
         prediction = self.asked.predict(x, level[0], int(seed))
         return ((prediction - z_0) / output_factor(sampling, level)).square().mean()
 
+    def drawn(self, clip: int, seed: int, like: Tensor) -> Tensor:
+        """The noise of a clip."""
+        return self.noise(seed, like)
+
     def data(self, clip: int, frame: float) -> Tensor:
         """The clip as the MODEL has it; for a MODEL of pictures one frame of it, at that share of its length."""
         latent = self.asked.clips.tensor(clip, "latent")
-        if self.pictures:
+        if makes_pictures(self.asked.model):
             latent = latent[:, [min(int(frame * latent.shape[1]), latent.shape[1] - 1)]]
         return self.asked.state(latent)
 
@@ -189,13 +193,13 @@ class OwnLoss:
         given = {"model_options": self.asked.run_options(), "seed": seed}
         sampler, empty = comfy.samplers.sampler_object("euler"), torch.zeros_like(like)
         return self.asked.clip(
-            sampler.sample(self.asked.guider, sigmas, given, None, self.noise(seed, like), empty, None, True)
+            sampler.sample(self.asked.guider, sigmas, given, None, self.drawn(clip, seed, like), empty, None, True)
         )
 
-    @property
-    def pictures(self) -> bool:
-        model = self.asked.model
-        return model.latent_format.latent_dimensions == 2 and not isinstance(model, comfy.model_base.SVD_img2vid)
+
+def makes_pictures(model) -> bool:
+    """Whether a `BaseModel` is one of pictures, and not of video."""
+    return model.latent_format.latent_dimensions == 2 and not isinstance(model, comfy.model_base.SVD_img2vid)
 
 
 def output_factor(sampling, level: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""NOISE that follows a motion, in the shape of whatever LATENT it is asked to fill."""
+"""NOISE that follows a motion, in the shape of whatever LATENT it is asked to fill; and that of Gaussian fields."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,12 +10,15 @@ from torch.nn import functional as F
 from ...core.motion import MotionField
 from ...core.motion.algebra import concatenated
 from ...core.motion.retime import retimed
+from ...core.noise import FullRank, GaussianField, finest_length_scale, flat, truncated_normal, warp_noise
 from ...core.noise.draws import derived_seed
 from ...core.noise.maps import latent_motion, latent_times, renewed
 from .images import mask_frames, motion_mask
 
 # (channels, motion at the latent's size and frames, seed) -> [F, C, h, w]
 Frames = Callable[[int, MotionField, int], Tensor]
+Report = Callable[[int, int], None]
+SPECTRA = {"truncated normal": truncated_normal, "flat": flat}
 RENEWAL = 0x52454E4557  # sets the seed of what is renewed apart from that of what is carried
 
 
@@ -154,3 +157,34 @@ class StillNoise:
             return clip(range(layout.frames) if layout.index is None else layout.index, self.seed)
         wanted = range(layout.clips) if layout.index is None else layout.index
         return torch.stack([clip(range(layout.frames), derived_seed(self.seed, one)) for one in wanted]).movedim(2, 1)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Gaussian fields by the widgets of AqueductGPNoise: ``length_scale`` in latent pixels, 0 for the shortest."""
+
+    length_scale: float
+    features: int
+    full_rank: bool
+    spectrum: str = "truncated normal"
+
+    def __call__(self, channels: int, size: tuple[int, int], seed: int) -> GaussianField:
+        own = self.length_scale / size[1], self.length_scale / size[0]
+        scale = own if self.length_scale else finest_length_scale(*size)
+        waves = FullRank() if self.full_rank else self.features
+        return GaussianField(seed, channels, scale, waves, spectrum=SPECTRA[self.spectrum])
+
+    def still(self, seed: int) -> StillNoise:
+        """A field of its own for every frame."""
+        return StillNoise(seed, lambda channels, size, of: self(channels, size, of).grid(*size))
+
+    def moving(
+        self, seed: int, motion: MotionField, share: float = 0.0, mask: Tensor | None = None,
+        report: Callable[[], Report | None] = lambda: None,
+    ) -> MotionNoise:  # fmt: skip
+        """One field, read where the motion, which has both directions, leads. ``report()``: asked when it is made."""
+
+        def carried(how: str) -> Frames:
+            return lambda channels, way, of: warp_noise(self(channels, way.size, of), way, how, of, report())
+
+        return MotionNoise(seed, motion, carried("gp"), carried("resample"), share, mask)

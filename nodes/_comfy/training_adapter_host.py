@@ -111,7 +111,7 @@ class AdapterLoss(OwnLoss):
         self.learning.clip = int(clip)
         z_0, sampling = self.data(int(clip), float(frame)), self.asked.model.model_sampling
         level = torch.tensor([level_of_share(sampling, float(share))], dtype=torch.float32, device=z_0.device)
-        x = sampling.noise_scaling(level, self.noise(int(seed), z_0), z_0.clone())
+        x = sampling.noise_scaling(level, self.drawn(int(clip), int(seed), z_0), z_0.clone())
         self.asked.about(int(clip), z_0, seed=int(seed))
         prediction = self.asked.predict(x, level[0], int(seed))
         own = ((prediction - z_0) / output_factor(sampling, level)).square().mean()

@@ -137,13 +137,13 @@ def test_a_hosts_own_loss_is_on_what_its_network_puts_out(host, clips):
 
 def test_gaussian_fields_are_those_that_are_sampled_with(host, clips):
     """As AqueductGPNoise makes them: the same seed gives the same noise in training and in sampling."""
-    from aqueduct.nodes._comfy.gp_lora import fields
+    from aqueduct.nodes._comfy.noise import Fields
 
     like = torch.zeros_like(clip_latent(host))
-    for settings in ({}, {"length_scale": 2.0, "full_rank": True}):
+    for settings in ({}, {"length_scale": 2.0, "full_rank": True}, {"spectrum": "flat"}):
         theirs = run_one("AqueductGPNoise", seed=7, features=20, **settings).generate_noise({"samples": like})
         widgets = {"length_scale": 0.0, "features": 20, "full_rank": False, **settings}
-        assert torch.equal(fields(**widgets)(7, like), theirs)
+        assert torch.equal(Fields(**widgets).still(7).generate_noise({"samples": like}), theirs)
 
 
 def test_image_to_video_hosts_are_told_the_first_frame(comfy, tmp_path):
