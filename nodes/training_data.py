@@ -41,9 +41,9 @@ class AqueductVideoDataset(io.ComfyNode):
                 io.Int.Input("height", default=256, min=16, max=8192, step=8, tooltip="Pixels. FrameBridge: 256"),
                 io.Int.Input("frames", default=17, min=1, max=1025, tooltip=(
                     "Frames of a clip; longer videos give several clips, shorter ones none. Video VAEs take 1 plus a "
-                    "multiple: of 4 for Wan, of 8 for LTXV. FrameBridge: 16, or 17 with a video VAE. 1: pictures"
+                    "multiple: of 4 for Wan, of 8 for LTXV. FrameBridge: 16; its released CogVideoX model: 17. 1: pictures"
                 )),
-                io.Int.Input("stride", default=1, min=1, max=64, tooltip="Every n-th frame is taken"),
+                io.Int.Input("stride", default=1, min=1, max=64, tooltip="Every n-th frame is taken. FrameBridge: 3"),
                 io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.5, tooltip=(
                     "Frames a second, taken by the video's time stamps before stride; 0: all frames as they come"
                 )),
@@ -56,7 +56,7 @@ class AqueductVideoDataset(io.ComfyNode):
                 )),
                 io.Boolean.Input("motion", default=False, tooltip=(
                     "Also measure the optical flow in both directions and where it is consistent (EMG, section 4.2), "
-                    "for training on motion. Needs OpenCV"
+                    "for training on motion: by DIS, which is in OpenCV and needs no weights. EMG: RAFT"
                 )),
                 io.String.Input("caption", default="", multiline=True, tooltip=(
                     "Caption of the clips that have none of their own"
