@@ -41,7 +41,8 @@ class AqueductVideoDataset(io.ComfyNode):
                 io.Int.Input("height", default=256, min=16, max=8192, step=8, tooltip="Pixels. FrameBridge: 256"),
                 io.Int.Input("frames", default=17, min=1, max=1025, tooltip=(
                     "Frames of a clip; longer videos give several clips, shorter ones none. Video VAEs take 1 plus a "
-                    "multiple: of 4 for Wan, of 8 for LTXV. FrameBridge: 16; its released CogVideoX model: 17. 1: pictures"
+                    "multiple: of 4 for Wan, of 8 for LTXV. 1: pictures. FrameBridge: 16; its released CogVideoX "
+                    "model: 17"
                 )),
                 io.Int.Input("stride", default=1, min=1, max=64, tooltip="Every n-th frame is taken. FrameBridge: 3"),
                 io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.5, tooltip=(
