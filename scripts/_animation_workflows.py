@@ -88,7 +88,7 @@ def animate_along_tracks(info: dict) -> Graph:
     g.note(TRACKS_NOTE, (40, -260), (700, 270))
     small = small_photo(g)
     drawn = g.add(
-        "AqueductTrackEditor", (400, 60), size=(420, 620), image=small[0], frames=WINDOW,
+        "AqueductTrackEditor", (400, 60), box=(420, 620), image=small[0], frames=WINDOW,
         document=document(SWING, GROUND),
     )  # fmt: skip
     loader = g.add("AqueductLoadBridgeModel", (40, 660), file=MODEL)
@@ -126,7 +126,7 @@ def animate_svd_mofa(info: dict) -> Graph:
         crop="center",
     )  # fmt: skip
     drawn = g.add(
-        "AqueductTrackEditor", (400, 60), size=(420, 620), image=sized[0], frames=25, document=document(SWING, GROUND)
+        "AqueductTrackEditor", (400, 60), box=(420, 620), image=sized[0], frames=25, document=document(SWING, GROUND)
     )
     control = g.add("AqueductLoadMotionAdapter", (400, 740), title="MOFA", file="mofa_controlnet.safetensors")
     cmp = g.add("AqueductLoadMotionAdapter", (400, 920), title="CMP", file="ckpt_iter_42000.pth.tar")

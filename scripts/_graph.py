@@ -33,10 +33,11 @@ class Graph:
         self._links: list[list] = []
 
     def add(
-        self, kind: str, at: tuple[int, int], /, *, title: str | None = None, size: tuple[int, int] | None = None,
+        self, kind: str, at: tuple[int, int], /, *, title: str | None = None, box: tuple[int, int] | None = None,
         muted: bool = False, **inputs: Any,
     ) -> Node:  # fmt: skip
-        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets. A muted one does not run.
+        """Add a node; ``inputs`` are outputs of other nodes (links) or values of widgets. A muted one does not run;
+        ``box`` is its width and height, of its own if not given.
 
         Raises HouseError for an input the node does not have.
         """
@@ -59,7 +60,7 @@ class Graph:
                 values += _saved_values(name, spec, given if given is not None and not linked else _default(spec))
             entries.append(entry)
         outputs = list(zip(info["output_name"], info["output"], strict=True))
-        size = size or (self.WIDTH, _height(entries, outputs, values))
+        size = box or (self.WIDTH, _height(entries, outputs, values))
         node = self._record(identity, kind, at, size, values, title)
         node["mode"] = MUTED if muted else ALWAYS
         node["inputs"] = entries

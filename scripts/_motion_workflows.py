@@ -73,7 +73,7 @@ def draw_motion(info: dict) -> Graph:
     g.note(DRAW_NOTE, (40, -240), (620, 260))
     photo = g.add("LoadImage", (40, 90), image="example.png")
     drawn = g.add(
-        "AqueductTrackEditor", (400, 90), size=(520, 720), image=photo[0], frames=25, document=document(WAVE, MEADOW)
+        "AqueductTrackEditor", (400, 90), box=(520, 720), image=photo[0], frames=25, document=document(WAVE, MEADOW)
     )
     motion = g.add(
         "AqueductMotionFromTracks", (960, 90), image=photo[0], tracks=drawn["tracks"], pinned=drawn["pinned"],
@@ -113,7 +113,7 @@ def camera_motion(info: dict) -> Graph:
         "ImageScale", (40, 440), title="Half size", image=photo[0], upscale_method="area", width=384, height=384
     )
     drawn = g.add(
-        "AqueductTrackEditor", (400, 90), size=(520, 720), image=small[0], frames=13, document=document(NOD, [])
+        "AqueductTrackEditor", (400, 90), box=(520, 720), image=small[0], frames=13, document=document(NOD, [])
     )
     ears = g.add(
         "AqueductMotionFromTracks", (960, 90), title="Ears", image=small[0], tracks=drawn["tracks"], radius=45.0

@@ -3,6 +3,7 @@
 from ._graph import Graph
 from ._motion_workflows import video
 from ._restoration_workflows import film_frames
+from ._train_workflows import dataset, watched
 
 BRIDGE_NOTE = """## Train a bridge from scratch
 
@@ -33,6 +34,22 @@ LTXV, SD1.5, SDXL and SVD go in the same way.
 * The file is in `models/loras`: *Load Bridge LoRA* makes the bridge of it; core's *Load LoRA* takes the LoRA alone.
 * *Video* is sampled with the trained MODEL: from the first frame of the film, by *Replicate Frame as Prior*.
 """
+LORA_NOTE = """## An image to a video with what was trained
+
+*train_saf_lora* leaves `models/loras/my_bridge_lora_00001.safetensors`: the LoRA, the prior's input, the alignment and
+the process it was trained for. *Load Bridge LoRA* puts them on the MODEL it was trained on. Files for this graph:
+
+* the LoRA: your own, out of *train_saf_lora* (press R if the list lacks it)
+* `models/diffusion_models/wan2.1_t2v_1.3B_fp16.safetensors`, `models/vae/wan_2.1_vae.safetensors`,
+  `models/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors`: those it was trained with, from ComfyUI's Wan 2.1 page
+
+The image comes in as the prior alone: encoded, repeated for every frame. *Size* and *frames* as in training; its LATENT
+goes to the sampler. No *SNR Align*: the file aligns the MODEL as in training. Text as in training.
+
+* **LTXV**: *Load Checkpoint*, and *Load CLIP* of type ltxv; *temporal_compression* 8, sides in multiples of 32.
+* **SD1.5, SDXL**: *Load Checkpoint*; *temporal_compression* 1. The frames are a batch, and the MODEL sees each alone.
+* *strength* 0 is the MODEL as it was, aligned: what the training has brought shows beside it.
+"""
 GP_NOTE = """## Teach a MODEL Gaussian-process noise
 
 **Warped Diffusion**, 4.1: noise that can be carried along any motion is not white, and a MODEL must have learnt it.
@@ -46,29 +63,19 @@ Here SDXL does, as a LoRA, from frames of a film; pictures in a folder do as wel
 FILM = "carphone.mp4"
 
 
-def watched(g: Graph, trained, at: tuple[int, int]) -> None:
-    """File, curve and samples of a trainer."""
-    x, y = at
-    g.add("PreviewImage", (x, y), title="Losses", images=trained["losses"])
-    g.add("PreviewImage", (x, y + 320), title="Samples", images=trained["samples"])
-    g.add("PreviewAny", (x, y + 640), title="File", source=trained["file"])
-
-
-def dataset(g: Graph, film, at: tuple[int, int], **settings):
-    x, y = at
-    data = g.add("AqueductVideoDataset", (x, y), images=film[0], **settings)
-    g.add("PreviewAny", (x, y + 480), title="Report", source=data["report"])
-    g.add("PreviewImage", (x, y + 620), title="Clips", images=data["preview"])
-    return data
-
-
 def still_of(g: Graph, film, vae, at: tuple[int, int], *, frames: int, compression: int):
     """z_T: the film's first frame, encoded and repeated."""
     x, y = at
     first = g.add("ImageFromBatch", (x, y), title="First frame", image=film[0], batch_index=0, length=1)
-    latent = g.add("VAEEncode", (x, y + 130), pixels=first[0], vae=vae)
+    return repeated(g, first, vae, (x, y + 160), frames=frames, compression=compression)
+
+
+def repeated(g: Graph, image, vae, at: tuple[int, int], *, frames: int, compression: int):
+    """z_T: an image, encoded and repeated."""
+    x, y = at
+    latent = g.add("VAEEncode", (x, y), pixels=image[0], vae=vae)
     return g.add(
-        "AqueductReplicatePrior", (x, y + 230), latent=latent[0], frames=frames, temporal_compression=compression
+        "AqueductReplicatePrior", (x, y + 140), latent=latent[0], frames=frames, temporal_compression=compression
     )
 
 
@@ -77,13 +84,11 @@ def bridged(g: Graph, trained, prior, positive, at: tuple[int, int], steps: int,
     x, y = at
     noise = g.add("RandomNoise", (x, y), noise_seed=1)
     if negative is None:
-        guider = g.add("BasicGuider", (x, y + 120), model=trained["model"], conditioning=positive)
+        guider = g.add("BasicGuider", (x, y + 160), model=trained["model"], conditioning=positive)
     else:
-        guider = g.add(
-            "CFGGuider", (x, y + 120), model=trained["model"], positive=positive, negative=negative, cfg=cfg
-        )
-    sampler = g.add("AqueductBridgeSampler", (x, y + 270), bridge=trained["bridge"], solver="sde")
-    times = g.add("AqueductBridgeTimes", (x, y + 420), bridge=trained["bridge"], steps=steps)
+        guider = g.add("CFGGuider", (x, y + 160), model=trained["model"], positive=positive, negative=negative, cfg=cfg)
+    sampler = g.add("AqueductBridgeSampler", (x, y + 350), bridge=trained["bridge"], solver="sde")
+    times = g.add("AqueductBridgeTimes", (x, y + 520), bridge=trained["bridge"], steps=steps)
     return g.add(
         "SamplerCustomAdvanced", (x + 360, y), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
         latent_image=prior[0],
@@ -106,25 +111,23 @@ def train_bridge(info: dict) -> Graph:
         crop="center",
     )  # fmt: skip
     prior = still_of(g, size, vae[0], (1540, 380), frames=8, compression=1)
-    words = g.add("AqueductMotionClass", (1540, 760), title="No class", motion="none")
+    words = g.add("AqueductMotionClass", (1540, 860), title="No class", motion="none")
     sampled = bridged(g, trained, prior, words[0], (1900, 60), steps=20)
     frames = g.add("VAEDecode", (2260, 280), samples=sampled["output"], vae=vae[0])
-    large = g.add(
-        "ImageScaleBy", (2260, 380), image=frames[0], upscale_method="nearest-exact", scale_by=8.0
-    )
+    large = g.add("ImageScaleBy", (2260, 410), image=frames[0], upscale_method="nearest-exact", scale_by=8.0)
     video(g, large[0], "Video", (2620, 60), "train_bridge", 12.0)
     return g
 
 
 def train_saf_lora(info: dict) -> Graph:
     g = Graph(info)
-    g.note(SAF_NOTE, (40, -380), (760, 400))
+    g.note(SAF_NOTE, (40, -320), (760, 340))
     film = film_frames(g, FILM, 0, 99, (320, 256))
     unet = g.add("UNETLoader", (400, 60), unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
-    clip = g.add("CLIPLoader", (400, 190), clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
-    vae = g.add("VAELoader", (400, 340), vae_name="wan_2.1_vae.safetensors")
-    positive = g.add("CLIPTextEncode", (400, 460), title="Positive", clip=clip[0], text="a man talks in a moving car")
-    negative = g.add("CLIPTextEncode", (400, 680), title="Negative", clip=clip[0], text="blurry, static, watermark")
+    clip = g.add("CLIPLoader", (400, 220), clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
+    vae = g.add("VAELoader", (400, 400), vae_name="wan_2.1_vae.safetensors")
+    positive = g.add("CLIPTextEncode", (400, 530), title="Positive", clip=clip[0], text="a man talks in a moving car")
+    negative = g.add("CLIPTextEncode", (400, 740), title="Negative", clip=clip[0], text="blurry, static, watermark")
     data = dataset(g, film, (780, 60), width=320, height=256, frames=33, vae=vae[0])
     trained = g.add(
         "AqueductTrainBridge", (1160, 60), dataset=data["dataset"], model=unet[0], vae=vae[0],
@@ -139,13 +142,35 @@ def train_saf_lora(info: dict) -> Graph:
     return g
 
 
+def bridge_lora(info: dict) -> Graph:
+    g = Graph(info)
+    g.note(LORA_NOTE, (40, -350), (760, 370))
+    image = g.add("LoadImage", (40, 60), image="example.png")
+    size = g.add(
+        "ImageScale", (40, 420), title="Size", image=image[0], upscale_method="area", width=320, height=256,
+        crop="center",
+    )  # fmt: skip
+    unet = g.add("UNETLoader", (400, 60), unet_name="wan2.1_t2v_1.3B_fp16.safetensors")
+    clip = g.add("CLIPLoader", (400, 220), clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
+    vae = g.add("VAELoader", (400, 400), vae_name="wan_2.1_vae.safetensors")
+    trained = g.add("AqueductLoadBridgeLoRA", (760, 60), model=unet[0], file="my_bridge_lora_00001.safetensors")
+    positive = g.add("CLIPTextEncode", (760, 270), title="Positive", clip=clip[0], text="a man talks in a moving car")
+    negative = g.add("CLIPTextEncode", (760, 480), title="Negative", clip=clip[0], text="blurry, static, watermark")
+    prior = repeated(g, size, vae[0], (400, 530), frames=33, compression=4)
+    sampled = bridged(g, trained, prior, positive[0], (1120, 60), steps=30, negative=negative[0], cfg=5.0)
+    frames = g.add("VAEDecode", (1480, 260), samples=sampled["output"], vae=vae[0])
+    made = g.add("CreateVideo", (1480, 400), images=frames[0], fps=16.0)
+    g.add("SaveVideo", (1840, 60), title="Video", video=made[0], filename_prefix="aqueduct/bridge_lora")
+    return g
+
+
 def train_gp_noise(info: dict) -> Graph:
     g = Graph(info)
     g.note(GP_NOTE, (40, -320), (760, 340))
     film = film_frames(g, FILM, 0, 96, (640, 512))
     loader = g.add("CheckpointLoaderSimple", (400, 60), ckpt_name="sd_xl_base_1.0.safetensors")
-    positive = g.add("CLIPTextEncode", (400, 220), title="Positive", clip=loader["CLIP"], text="a man in a car")
-    negative = g.add("CLIPTextEncode", (400, 440), title="Negative", clip=loader["CLIP"], text="blurry, watermark")
+    positive = g.add("CLIPTextEncode", (400, 240), title="Positive", clip=loader["CLIP"], text="a man in a car")
+    negative = g.add("CLIPTextEncode", (400, 450), title="Negative", clip=loader["CLIP"], text="blurry, watermark")
     data = dataset(g, film, (780, 60), width=640, height=512, frames=1, vae=loader["VAE"])
     trained = g.add(
         "AqueductTrainGPNoise", (1160, 60), model=loader["MODEL"], dataset=data["dataset"], vae=loader["VAE"],
@@ -155,8 +180,8 @@ def train_gp_noise(info: dict) -> Graph:
     watched(g, trained, (1540, 60))
     noise = g.add("AqueductGPNoise", (1900, 60), seed=1)
     empty = g.add("EmptyLatentImage", (1900, 420), width=640, height=512, batch_size=1)
-    sampler = g.add("KSamplerSelect", (1900, 560), sampler_name="euler")
-    levels = g.add("BasicScheduler", (1900, 660), model=loader["MODEL"], scheduler="normal", steps=25, denoise=1.0)
+    sampler = g.add("KSamplerSelect", (1900, 610), sampler_name="euler")
+    levels = g.add("BasicScheduler", (1900, 740), model=loader["MODEL"], scheduler="normal", steps=25, denoise=1.0)
     for n, (title, model) in enumerate((("Picture", trained["model"]), ("Before", loader["MODEL"]))):
         y = 60 + 480 * n
         guider = g.add(
@@ -169,7 +194,7 @@ def train_gp_noise(info: dict) -> Graph:
         )  # fmt: skip
         picture = g.add("VAEDecode", (2620, y), samples=sampled["output"], vae=loader["VAE"])
         g.add(
-            "SaveImage", (2620, y + 100), title=title, images=picture[0],
+            "SaveImage", (2620, y + 130), title=title, images=picture[0],
             filename_prefix=f"aqueduct/gp_noise_{title.lower()}",
         )  # fmt: skip
     return g

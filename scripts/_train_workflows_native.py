@@ -2,6 +2,7 @@
 
 from ._graph import Graph
 from ._restoration_workflows import film_frames
+from ._train_workflows import dataset, watched
 
 PRIOR_NOTE = """## Train a neural prior
 
@@ -31,8 +32,8 @@ fetches this one), or a folder of your own in *Video Dataset*.
 EXEMPLAR_NOTE = """## Train an exemplar model, in two stages
 
 **EBDM**: a bridge from edges to pictures in the style of an exemplar. *Stage 1* learns to translate, told of the
-exemplar by one token; *Stage 2* goes on from its MODEL and learns to look at the exemplar itself. A few minutes on a
-CPU: four scenes at 32 x 32 pixels show the way, not a result.
+exemplar by one token; *Stage 2* goes on from its MODEL and learns to look at the exemplar itself. 20 minutes on one
+core of a CPU: of four scenes at 32 x 32 pixels it learns colours and shapes, and is left with noise.
 
 * Your own pictures: a `folder`, one subfolder for each person or style, without `images`.
 * To make the model that ships fit your pictures: *Load Bridge Model* (exemplar_scenes.safetensors) into `model` of
@@ -41,22 +42,6 @@ CPU: four scenes at 32 x 32 pixels show the way, not a result.
 * Files are in `models/aqueduct`; *Load Bridge Model* lists them after pressing R, *Apply Exemplar* takes them.
 """
 FILM, SCENES = "carphone.mp4", ("scene 1", "scene 2", "scene 3", "scene 4")
-
-
-def watched(g: Graph, trained, at: tuple[int, int], title: str = "") -> None:
-    """File, curve and samples of a trainer."""
-    x, y = at
-    g.add("PreviewImage", (x, y), title=f"Losses{title}", images=trained["losses"])
-    g.add("PreviewImage", (x, y + 320), title=f"Samples{title}", images=trained["samples"])
-    g.add("PreviewAny", (x, y + 640), title=f"File{title}", source=trained["file"])
-
-
-def dataset(g: Graph, film, at: tuple[int, int], **settings):
-    x, y = at
-    data = g.add("AqueductVideoDataset", (x, y), images=film[0], **settings)
-    g.add("PreviewAny", (x, y + 420), title="Report", source=data["report"])
-    g.add("PreviewImage", (x, y + 560), title="Clips", images=data["preview"])
-    return data
 
 
 def train_neural_prior(info: dict) -> Graph:
@@ -92,14 +77,14 @@ def train_exemplar(info: dict) -> Graph:
     batch = None
     for n, name in enumerate(SCENES):
         one = g.add("AqueductExampleImage", (40, 60 + 120 * n), title=f"Picture {n + 1}", name=name)
-        batch = one if batch is None else g.add("ImageBatch", (40, 460 + 110 * n), image1=batch[0], image2=one[0])
-    common = {"images": batch[0], "resolution": 32, "size": "tiny", "batch": 8, "sample_every": 100}
+        batch = one if batch is None else g.add("ImageBatch", (40, 440 + 130 * n), image1=batch[0], image2=one[0])
+    common = {"images": batch[0], "resolution": 32, "size": "small", "batch": 8, "sample_every": 200}
     first = g.add(
-        "AqueductTrainExemplar", (400, 60), title="Stage 1", stage="1", steps=300,
+        "AqueductTrainExemplar", (400, 60), title="Stage 1", stage="1", steps=600,
         filename_prefix="my_exemplar_stage_1", **common,
     )  # fmt: skip
     second = g.add(
-        "AqueductTrainExemplar", (780, 60), title="Stage 2", stage="2", model=first["model"], steps=300,
+        "AqueductTrainExemplar", (780, 60), title="Stage 2", stage="2", model=first["model"], steps=400,
         filename_prefix="my_exemplar", **common,
     )  # fmt: skip
     watched(g, first, (1160, 60), ", stage 1")

@@ -24,7 +24,7 @@ from aqueduct.scripts._restoration_workflows import (
     warped_diffusion_superres,
 )
 from aqueduct.scripts._server import ComfyServer
-from aqueduct.scripts._train_workflows_host import train_bridge, train_gp_noise, train_saf_lora
+from aqueduct.scripts._train_workflows_host import bridge_lora, train_bridge, train_gp_noise, train_saf_lora
 from aqueduct.scripts._train_workflows_native import TRAININGS
 
 START = """## From one image to a video
@@ -159,7 +159,7 @@ def snr_align_host_model(info: dict) -> Graph:
     return g
 
 
-BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model)
+BRIDGES = (framebridge, framebridge_neural_prior, snr_align_host_model, bridge_lora)
 MOTIONS = (draw_motion, video_motion, camera_motion)
 NOISES = (warped_noise_any_model, warped_diffusion_superres, warped_diffusion_inpaint, guided_host_model)
 ANIMATIONS = (animate_along_tracks, animate_svd_mofa, long_clip_chain)

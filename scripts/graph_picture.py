@@ -26,19 +26,20 @@ VIEW = {"width": 3200, "height": 1700}
 # The graph below its note at a zoom that still shows text, and the box it fills on the page.
 SHOW = """
 () => {
-    const nodes = app.graph._nodes.filter((n) => !n.type.includes("Note"));
+    app.graph._nodes.filter((n) => n.type.includes("Note")).forEach((n) => app.graph.remove(n));
+    const nodes = app.graph._nodes;
     const left = Math.min(...nodes.map((n) => n.pos[0])), top = Math.min(...nodes.map((n) => n.pos[1] - 40));
     const right = Math.max(...nodes.map((n) => n.pos[0] + n.size[0]));
     const bottom = Math.max(...nodes.map((n) => n.pos[1] + n.size[1]));
-    const scale = Math.min(1, 3000 / (right - left), 1500 / (bottom - top));
+    const scale = Math.min(1, 3000 / (right - left), 1400 / (bottom - top));
     app.canvas.ds.scale = scale;
-    app.canvas.ds.offset = [-left + 100 / scale, -top + 100 / scale];
+    app.canvas.ds.offset = [-left + 100 / scale, -top + 200 / scale];
     app.canvas.setDirty(true, true);
     const style = document.createElement("style");
     style.textContent = ".p-toast, .p-dialog, .graph-canvas-panel, .p-overlay-mask { display: none !important; }";
     document.head.append(style);
     const [x, y] = [app.canvas.canvas.getBoundingClientRect().left, app.canvas.canvas.getBoundingClientRect().top];
-    return [x + 80, y + 80, x + 120 + (right - left) * scale, y + 120 + (bottom - top) * scale];
+    return [x + 80, y + 180, x + 120 + (right - left) * scale, y + 220 + (bottom - top) * scale];
 }
 """
 

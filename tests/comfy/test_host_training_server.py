@@ -215,16 +215,44 @@ def test_the_workflow_that_trains_a_bridge(training_server, models):
     assert shown["File"]["text"] == [str(models / "aqueduct" / "small_00001.safetensors")] and shown["Video"]["images"]
 
 
-def test_the_workflow_that_fine_tunes_wan(training_server, models):
-    few = {"steps": 2, "sample_every": 2, "filename_prefix": "saf"}
+def sampled_by(server: ComfyServer, prompt: dict, folder: Path) -> tuple[dict, torch.Tensor]:
+    """What the nodes showed, by title, and the LATENT that the graph has sampled."""
+    (sampler,) = find_nodes(prompt, "SamplerCustomAdvanced")
+    prompt["state"] = node("SaveLatent", samples=[sampler, 0], filename_prefix="state")
+    outputs = server.run(prompt, timeout=900)["outputs"]
+    return {prompt[key]["_meta"]["title"]: shown for key, shown in outputs.items() if "_meta" in prompt[key]}, saved(
+        server, outputs, "state", folder
+    )
+
+
+def test_the_workflows_that_fine_tune_wan_and_sample_it(training_server, models, tmp_path):
+    """The file, loaded, makes of the film's first frame what the MODEL made that had just been trained."""
     side = {"width": SIDE, "height": SIDE}
+    same = {"AqueductBridgeTimes": {"steps": 2}, "AqueductReplicatePrior": {"frames": 5}, "Size": side}
+    few = {"steps": 2, "sample_every": 2, "learning_rate": 0.01, "precision": "float32", "filename_prefix": "saf"}
     prompt = small("train_saf_lora", training_server, {
-        "AqueductTrainBridge": few, "AqueductBridgeTimes": {"steps": 2}, "Frames": {"length": 6}, "Size": side,
-        "AqueductVideoDataset": {**side, "frames": 5}, "AqueductReplicatePrior": {"frames": 5},
+        **same, "AqueductTrainBridge": few, "Frames": {"length": 6}, "AqueductVideoDataset": {**side, "frames": 5},
     })  # fmt: skip
     stand_in_text(prompt, training_server)
-    shown = made_by(training_server, prompt, *SHOWN, "Video")
+    shown, trained = sampled_by(training_server, prompt, tmp_path)
     assert shown["File"]["text"] == [str(models / "loras" / "saf_00001.safetensors")] and shown["Video"]["images"]
+    assert shown["Losses"]["images"] and shown["Samples"]["images"]
+    first = {key: prompt[key] for kind in ("LoadVideo", "GetVideoComponents") for key in find_nodes(prompt, kind)}
+    (parts,) = find_nodes(prompt, "GetVideoComponents")
+    made = {}
+    for strength in (1.0, 0.0):
+        wired = {"file": "saf_00001.safetensors", "strength": strength}
+        prompt = small("bridge_lora", training_server, {**same, "AqueductLoadBridgeLoRA": wired})
+        stand_in_text(prompt, training_server)
+        prompt |= {f"film {key}": one for key, one in first.items()}
+        (loader,) = find_nodes(first, "LoadVideo")
+        prompt[f"film {parts}"] = node("GetVideoComponents", video=[f"film {loader}", 0])
+        prompt["first"] = node("ImageFromBatch", image=[f"film {parts}", 0], batch_index=0, length=1)
+        set_input(prompt, "Size", "image", ["first", 0])
+        shown, made[strength] = sampled_by(training_server, prompt, tmp_path)
+        assert shown["Video"]["images"][0]["filename"].endswith(".mp4")
+    torch.testing.assert_close(made[1.0], trained)
+    assert (made[0.0] - trained).abs().max() > 1e-3 * trained.abs().max()
 
 
 def test_the_workflow_that_teaches_gaussian_process_noise(training_server, models):

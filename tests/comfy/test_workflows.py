@@ -49,7 +49,7 @@ ANIMATIONS = {"animate_along_tracks", "animate_svd_mofa", "long_clip_chain"}  # 
 EXEMPLARS = {"exemplar_edges", "exemplar_mask", "exemplar_host_sdxl", "exemplar_video"}  # test_exemplar_workflows.py
 RESTORATIONS = {"warped_diffusion_superres", "warped_diffusion_inpaint", "guided_host_model"}  # test_restoration_...
 TRAININGS = {"train_neural_prior", "train_motion_adapter", "train_exemplar"}  # test_train_workflows_native.py
-HOST_TRAININGS = {"train_bridge", "train_saf_lora", "train_gp_noise"}  # test_host_training_server.py
+HOST_TRAININGS = {"train_bridge", "train_saf_lora", "bridge_lora", "train_gp_noise"}  # test_host_training_server.py
 ALL = BRIDGES | MOTIONS | NOISES | RESTORATIONS | ANIMATIONS | EXEMPLARS | TRAININGS | HOST_TRAININGS
 
 
