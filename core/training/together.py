@@ -24,11 +24,10 @@ def join() -> "Replicated":
     if sharded and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ValueError("FSDP is of version 2 here, and the launch asks for the older one: add --fsdp_version 2")
     accelerate = need("accelerate", "training in several processes")
-    unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    # With a view gradients lie in the buckets that are sent, else both are kept.
+    ddp = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
     # The loop casts, and it averages: a launch that asks for mixed precision means the settings' `precision`.
-    accelerator = accelerate.Accelerator(
-        mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[unused]
-    )
+    accelerator = accelerate.Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available(), kwargs_handlers=[ddp])
     return Sharded(accelerator) if sharded else Replicated(accelerator)
 
 
@@ -148,8 +147,7 @@ class Sharded(Replicated):
         self.module = None
 
     def averaging(self, now: bool) -> AbstractContextManager:
-        self.module.set_requires_gradient_sync(now)
-        return nullcontext()
+        return nullcontext()  # every time: summed up first, gradients would be kept whole
 
     def whole(self, tensor: Tensor) -> Tensor:
         if not isinstance(tensor, DTensor):

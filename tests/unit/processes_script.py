@@ -24,7 +24,7 @@ if __name__ == "__main__":
 from aqueduct.core.networks.lora import Lora, chosen_layers  # noqa: E402
 from aqueduct.core.training.ema import Ema  # noqa: E402
 from aqueduct.core.training.jobs.low_rank import tree  # noqa: E402
-from aqueduct.core.training.loop import LoopSettings, train_task  # noqa: E402
+from aqueduct.core.training.loop import LoopSettings, silent, train_task  # noqa: E402
 from aqueduct.core.training.processes import Stopped, launched  # noqa: E402
 from aqueduct.core.training.task import Task  # noqa: E402
 
@@ -110,6 +110,19 @@ def listed(tensors) -> list[list[float]]:
     return [tensor.detach().flatten().tolist() for tensor in tensors]
 
 
+def gradients(processes) -> dict:
+    """Memories that the gradients lie in after a step, and before each batch whether this process has any."""
+    places, there = [], []
+    made = task(watch=lambda number: there.append(made.parts["model"].blocks[0].up.weight.grad is not None))
+
+    def report(step: int, progress) -> None:
+        places.append(len({p.grad.untyped_storage().data_ptr() for p in made.parameters if p.grad is not None}))
+
+    told = report if processes.replicated else silent  # shares have other memories
+    train_task(made, SETTINGS, torch.Generator().manual_seed(0), processes=processes, report=told)
+    return {"places": places, "there": there}
+
+
 class Enough(Exception):
     """What a user's stop button does to a run."""
 
@@ -146,6 +159,7 @@ def together(folder: Path, processes, name: str) -> dict:
         "low_rank": run(low_rank(), processes=processes, settings=again),
         "half": run(task(steep=True), folder / f"{name}_half.pt", processes=processes, settings=half),
         "stopped": error_of(lambda: run(task(), stopped, processes=processes, report=stop_at(2))),
+        "gradients": gradients(processes),
         "odd": error_of(lambda: run(task(rows=3), processes=processes)),
         "hidden": error_of(lambda: run(task(), hidden, processes=processes)),
     }

@@ -74,6 +74,15 @@ def test_a_frozen_host_is_shared_out_with_what_learns_beside_it(together, kind):
 
 
 @pytest.mark.slow
+def test_gradients_are_kept_once_or_in_shares(together):
+    """In the memory that is sent, one for all; under FSDP shared out after every batch, not whole until the last."""
+    (first, second), _ = together
+    assert first["replicated"]["gradients"]["places"] == [1] * script.SETTINGS.steps
+    for found in (first, second):
+        assert found["sharded"]["gradients"]["there"] == [False, True] * script.SETTINGS.steps
+
+
+@pytest.mark.slow
 def test_each_of_two_ends_with_all_weights_or_none(together):
     (first, second), _ = together
     assert second["replicated"]["whole"] == first["replicated"]["whole"]
