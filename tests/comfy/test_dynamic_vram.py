@@ -69,10 +69,19 @@ class Dynamic:
 
     def clone(self, disable_dynamic: bool = False):
         clone = self._patcher.clone()
-        return clone if disable_dynamic else Dynamic(clone)
+        return clone if disable_dynamic else type(self)(clone)
 
     def __getattr__(self, name: str):
         return getattr(self._patcher, name)
+
+
+class Unknown(Dynamic):
+    """One that ComfyUI cannot load anew: another pack's loader did not say how."""
+
+    def clone(self, disable_dynamic: bool = False):
+        if disable_dynamic:
+            raise RuntimeError("Cannot create non-dynamic delegate: cached_patcher_init is not initialized.")
+        return super().clone()
 
 
 # node, file, part of it -> the network among what the node gives
@@ -107,3 +116,27 @@ def test_trainings_beside_a_model_that_comes_and_goes(tmp_path):
     taken = host_of(host, clips_like(host, tmp_path), Dynamic(model)).patcher
     assert not isinstance(taken, Dynamic) and taken.model is model.model
     assert taken.model_options["transformer_options"]["mine"] == 1
+
+
+def test_a_model_that_only_its_loader_knows_is_refused(tmp_path):
+    from aqueduct.nodes._comfy.gradients import clone_for_gradients
+
+    host = sd15()
+    model, clips = Unknown(host.model), clips_like(host, tmp_path)
+    with pytest.raises(ValueError, match="come and go .*: use mode x0.*, or start ComfyUI with --disable-dynamic-vram"):
+        clone_for_gradients(model)
+    with pytest.raises(ValueError, match="come and go .*: start ComfyUI with --disable-dynamic-vram"):
+        host_of(host, clips, model)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "exemplar", "restoration"])
+def test_the_packs_own_models_can_be_loaded_anew(kind, dynamic_vram):
+    node, name, _, network = FILES[kind]
+    model = run(node, file=f"{name}.safetensors")[0]
+    if not hasattr(model, "cached_patcher_init"):
+        pytest.skip("this ComfyUI loads no MODEL anew")
+    load, arguments = model.cached_patcher_init
+    again = load(*arguments, disable_dynamic=True)
+    assert again.model is not model.model and not again.is_dynamic()
+    weights = network((again,)).state_dict()
+    assert all(torch.equal(value, weights[key]) for key, value in network((model,)).state_dict().items())
