@@ -9,6 +9,7 @@ import torch
 
 from aqueduct.core.data import prepare
 from aqueduct.core.data.encoders import Pixels
+from aqueduct.core.guidance import REFERENCES
 from aqueduct.core.motion import MotionField, cycle_mask
 from aqueduct.core.motion.trusted import trusted_cells
 
@@ -55,6 +56,17 @@ def test_of_flow_on_the_cells_themselves_the_test_finds_nothing():
     """What is wrong about it: 4 pixels are half a cell, and alpha2 then forgives 0.7 cells."""
     small = sliding(2, 4).resized(SIDE // CELL, SIDE // CELL)
     assert cycle_mask(small.forward, small.backward).all()
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_guidance_of_latents_leaves_out_at_least_as_much(reference):
+    """It makes the test at the motion's size too, and takes a cell only if all of its pixels passed."""
+    frames, speed = 4, 6
+    pairs = REFERENCES[reference](sliding(frames, speed)).resized(SIDE // CELL, SIDE // CELL)
+    for later, earlier, mask in zip(pairs.later, pairs.earlier, pairs.mask.numpy(), strict=True):
+        share = hidden_share(earlier, list(range(earlier + 1, later + 1)), speed)
+        assert not mask[share >= 0.5].any() and (share >= 0.5).any()
+        assert mask.mean() > 0.8
 
 
 def test_prepared_clips_have_the_masks_of_the_size_of_estimation():
