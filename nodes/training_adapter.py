@@ -60,8 +60,8 @@ class AqueductTrainMotionAdapter(io.ComfyNode):
                     "(eq. 9); forward-only: all but the fastest; none: all that stay in the frame. Paper: bidirectional"
                 )),
                 io.Float.Input("consistency", default=LAMBDA_GEO, min=0.0, max=100.0, step=0.01, tooltip=(
-                    "Weight of the agreement along the motion (eq. 10) in the loss, no unit. Shipped model: 0.1. Paper: "
-                    "not said"
+                    "Weight of the agreement along the motion (eq. 10) in the loss, no unit. Shipped model: 0.1. "
+                    "Paper: not said"
                 )),
                 io.Float.Input("carried", default=0.0, min=0.0, max=1.0, step=0.01, tooltip=(
                     "Share of the clips that start from the picture carried along the motion, as AqueductAdvect makes "
