@@ -146,6 +146,14 @@ class Sharded(Replicated):
             ema.parameters, ema.average = moving(task), [self.whole(average) for average in ema.average]
         self.module = None
 
+    def loss(self, task: Task, batch: Batch) -> Tensor:
+        before = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False)  # which would keep all weights whole, in half precision
+        try:
+            return super().loss(task, batch)
+        finally:
+            torch.set_autocast_cache_enabled(before)
+
     def averaging(self, now: bool) -> AbstractContextManager:
         return nullcontext()  # every time: summed up first, gradients would be kept whole
 

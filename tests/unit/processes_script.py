@@ -111,16 +111,21 @@ def listed(tensors) -> list[list[float]]:
 
 
 def gradients(processes) -> dict:
-    """Memories that the gradients lie in after a step, and before each batch whether this process has any."""
-    places, there = [], []
-    made = task(watch=lambda number: there.append(made.parts["model"].blocks[0].up.weight.grad is not None))
+    """Memories that the gradients lie in after a step; before each batch whether this process has any, and whether
+    autocast would keep what it casts."""
+    places, there, cached = [], [], []
+    made = task(watch=lambda number: note())
+
+    def note() -> None:
+        there.append(made.parts["model"].blocks[0].up.weight.grad is not None)
+        cached.append(torch.is_autocast_cache_enabled())
 
     def report(step: int, progress) -> None:
         places.append(len({p.grad.untyped_storage().data_ptr() for p in made.parameters if p.grad is not None}))
 
     told = report if processes.replicated else silent  # shares have other memories
     train_task(made, SETTINGS, torch.Generator().manual_seed(0), processes=processes, report=told)
-    return {"places": places, "there": there}
+    return {"places": places, "there": there, "cached": cached, "after": torch.is_autocast_cache_enabled()}
 
 
 class Enough(Exception):

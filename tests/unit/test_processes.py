@@ -80,6 +80,8 @@ def test_gradients_are_kept_once_or_in_shares(together):
     assert first["replicated"]["gradients"]["places"] == [1] * script.SETTINGS.steps
     for found in (first, second):
         assert found["sharded"]["gradients"]["there"] == [False, True] * script.SETTINGS.steps
+        assert set(found["replicated"]["gradients"]["cached"]) == {True}
+        assert set(found["sharded"]["gradients"]["cached"]) == {False} and found["sharded"]["gradients"]["after"]
 
 
 @pytest.mark.slow
