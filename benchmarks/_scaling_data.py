@@ -16,6 +16,7 @@ from aqueduct.core.data.encoders import Pixels
 from aqueduct.core.data.prepare import MotionSettings, PrepareSettings, prepare
 from aqueduct.core.data.shards import INDEX, SHARD_BYTES, Clip, read_index, write_dataset
 from aqueduct.core.data.survey import ClipSettings
+from aqueduct.core.training.resumable import write
 
 half, pixels = torch.float16, torch.uint8
 FLOW = ((15, 2, 32, 32), half)
@@ -95,6 +96,13 @@ def shard_cost() -> dict:
         return {"clips": count, "opening": opened, "mapped": again}
 
 
+def checkpoint(size: int = 2**28) -> dict:
+    """CPU seconds of writing a checkpoint of ``size`` bytes, a GB."""
+    with tempfile.TemporaryDirectory() as folder:
+        state = {"parameters": list(torch.randn(8, size // 32))}
+        return {"bytes": size, "seconds_of_a_gb": _seconds(lambda: write(state, Path(folder) / "x.pt")) / size * 1e9}
+
+
 def preparation(videos: int = 2) -> dict:
     """CPU seconds a clip of 16 frames of 256 x 256 at stride 3, out of H.264 of 640 x 360: without flow, and with."""
     with tempfile.TemporaryDirectory() as name:
@@ -136,6 +144,7 @@ PARTS: dict[str, Callable[[], dict]] = {
     "index": index_cost,
     "order": order_cost,
     "shard": shard_cost,
+    "checkpoint": checkpoint,
     "preparation": preparation,
 }
 

@@ -69,6 +69,30 @@ def costs(name: str) -> dict:
     return {"parameters": parameters, "flops_forward": forward, "flops_both": both, **kept}
 
 
+def shares() -> dict[str, dict]:
+    """Parameters of the largest block and of what lies in none, which is how FSDP takes networks apart; and FLOPs of
+    EBDM's convolutions, which float32 does faster than its matrix products."""
+    found = {}
+    for name in NETWORKS:
+        network = read(CONFIGS / "papers" / f"{name}.toml").job.network.build(device="meta")
+        sizes = [sum(p.numel() for p in block.parameters()) for block in blocks(network)]
+        whole = sum(p.numel() for p in network.parameters())
+        found[name] = {"block": max(sizes), "rest": whole - sum(sizes)}
+        if name == "ebdm_f4_stage1":
+            with torch.device("meta"):
+                found[name] |= _by_kind(lambda network=network: NETWORKS["ebdm_f4_stage1"](network))
+    return found
+
+
+def _by_kind(run: Callable[[], object]) -> dict:
+    """FLOPs of a forward pass: all, and those of convolutions."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        run()
+    kinds = counter.get_flop_counts()["Global"]
+    convolutions = sum(count for kind, count in kinds.items() if "convolution" in str(kind))
+    return {"flops": counter.get_total_flops(), "convolutions": convolutions}
+
+
 def flops(network: nn.Module, call: Call) -> tuple[int, int]:
     """Forward, and with the backward pass. Two for a multiplication with its addition; convolutions and matrix products
     alone. Where a network is run, the CPU's attention is taken apart, so that it is counted."""
@@ -126,8 +150,9 @@ def kept_bytes(network: nn.Module, call: Call, recompute: bool) -> int:
 
 def encoders() -> dict[str, dict]:
     """FLOPs of encoding: a frame of 256 x 256 and a picture of 1024 x 1024 by Stable Diffusion's VAE, a clip of 17
-    frames of 256 x 256 by CogVideoX's."""
+    frames of 256 x 256 by CogVideoX's; a caption of 226 tokens by T5-XXL, and of 77 by SDXL's two encoders."""
     import diffusers
+    import transformers
 
     down = ["DownEncoderBlock2D"] * 4
     with torch.device("meta"):
@@ -142,7 +167,20 @@ def encoders() -> dict[str, dict]:
         }  # fmt: skip
         found = {}
         for name, (vae, shape) in shapes.items():
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                vae.encode(torch.zeros(*shape))
-            found[name] = {"flops": counter.get_total_flops()}
+            found[name] = _by_kind(lambda vae=vae, shape=shape: vae.encode(torch.zeros(*shape)))
+        t5 = transformers.T5Config(
+            d_model=4096, d_ff=10240, d_kv=64, num_heads=64, num_layers=24, feed_forward_proj="gated-gelu"
+        )
+        wide = transformers.CLIPTextConfig(
+            hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=20, projection_dim=1280
+        )
+        narrow = transformers.CLIPTextConfig(
+            hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+        )
+        texts = {"caption_226": [transformers.T5EncoderModel(t5)]}
+        texts["caption_77"] = [transformers.CLIPTextModel(narrow), transformers.CLIPTextModelWithProjection(wide)]
+        for name, networks in texts.items():
+            words = torch.ones(1, int(name.split("_")[1]), dtype=torch.long)
+            each = [_by_kind(lambda network=network, words=words: network(words)) for network in networks]
+            found[name] = {key: sum(one[key] for one in each) for key in each[0]}
     return found

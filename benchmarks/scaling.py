@@ -2,12 +2,12 @@
 """The numbers behind docs/scaling.md, measured on this machine or counted.
 
     python3 benchmarks/scaling.py                  # everything
-    python3 benchmarks/scaling.py --only data      # some of: memory, networks, encoders, seconds, data
+    python3 benchmarks/scaling.py --only data      # some of: memory, networks, shares, encoders, seconds, data
     python3 benchmarks/scaling.py --only           # the tables again, from the stored numbers
 
 Writes `results/scaling.json` after every part; a part that is measured again replaces what was there. Seconds are those
 of one thread of the processor (`time.process_time`), so that other work on the machine counts little. Needs diffusers
-for the hosts and PyAV for the videos.
+and transformers for the hosts and PyAV for the videos.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import torch
 from _results import as_text, rounded
 from _scaling_data import PARTS
 from _scaling_model import tables
-from _scaling_networks import NETWORKS, costs, encoders, latte
+from _scaling_networks import NETWORKS, costs, encoders, latte, shares
 
 from aqueduct.core.data.shards import Clip, write_dataset
 from aqueduct.core.training.config import CONFIGS, Files, read
@@ -87,7 +87,7 @@ def data() -> dict:
     return {name: run() for name, run in PARTS.items()}
 
 
-ALL = {"memory": memory, "networks": networks, "encoders": encoders, "seconds": seconds, "data": data}
+ALL = {"memory": memory, "networks": networks, "shares": shares, "encoders": encoders, "seconds": seconds, "data": data}
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         found["environment"] = {"torch": torch.__version__, "threads": 1}
         RESULTS.write_text(as_text(found))
         print(part, json.dumps(measured, indent=1), flush=True)
-    print(tables(json.loads(RESULTS.read_text())))
+    print("\n\n".join(tables(json.loads(RESULTS.read_text()))))
 
 
 if __name__ == "__main__":
