@@ -151,12 +151,10 @@ def trained_beside(
     def draw(generator: torch.Generator, n: int) -> Batch:
         return loss.draw(order.rows(n), generator)
 
+    task = Task(parts, parameters, draw, loss, config, largest=order.first_with(host.clips.largest))
     of = host.given_to(asked)
     with lora.added():
-        return run_training(
-            Task(parts, parameters, draw, loss, config), given, save=save, folder="loras", sample=sample, of=of,
-            beside=asked.model,
-        )  # fmt: skip
+        return run_training(task, given, save=save, folder="loras", sample=sample, of=of, beside=asked.model)
 
 
 def sampled(asked: Asked, host: Host, made: Callable[[], Tensor]) -> Sample | None:

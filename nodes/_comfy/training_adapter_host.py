@@ -155,10 +155,11 @@ def train_adapter_beside(
         def save(path: Path) -> None:
             checkpoints.save({"adapter": network}, path, config)
 
+        largest = order.first_with(host.clips.largest)
         return run_training(
-            Task({"adapter": network}, list(network.parameters()), draw, loss, config), given, save=save,
-            folder="aqueduct", sample=sampled(asked, host, lambda: loss.sample(0, SAMPLE_STEPS, given.seed)),
-            of=host.given_to(asked), beside=asked.model,
+            Task({"adapter": network}, list(network.parameters()), draw, loss, config, largest=largest), given,
+            save=save, folder="aqueduct", of=host.given_to(asked), beside=asked.model,
+            sample=sampled(asked, host, lambda: loss.sample(0, SAMPLE_STEPS, given.seed)),
         )  # fmt: skip
 
     def patched(clone):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.plots.loss_curve import loss_curve
-from ...core.training.settings import Progress
+from ...core.training.settings import Progress, spelled_time
 from .training_samples import Samples
 
 SHOW_EVERY, LOG_EVERY = 2.0, 15.0  # seconds
@@ -57,14 +57,6 @@ class Report:
         each = (now - self._began) / (done - self._first)
         left = spelled_time(each * (self.steps - done))
         return f"step {done} of {self.steps}, loss {sum(recent) / len(recent):.5g}, {each:.3g} s a step, {left} left"
-
-
-def spelled_time(seconds: float) -> str:
-    """``2 h 05 min``, ``3 min 20 s``, ``12 s``."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
 
 
 def _picture(curve: Tensor, sample: Tensor | None) -> Image.Image:
