@@ -229,7 +229,7 @@ def test_the_workflows_that_fine_tune_wan_and_sample_it(training_server, models,
     """The file, loaded, makes of the film's first frame what the MODEL made that had just been trained."""
     side = {"width": SIDE, "height": SIDE}
     same = {"AqueductBridgeTimes": {"steps": 2}, "AqueductReplicatePrior": {"frames": 5}, "Size": side}
-    few = {"steps": 2, "sample_every": 2, "learning_rate": 0.01, "precision": "float32", "filename_prefix": "saf"}
+    few = {"steps": 2, "sample_every": 2, "learning_rate": 0.01, "filename_prefix": "saf"}
     prompt = small("train_saf_lora", training_server, {
         **same, "AqueductTrainBridge": few, "Frames": {"length": 6}, "AqueductVideoDataset": {**side, "frames": 5},
     })  # fmt: skip
