@@ -34,9 +34,11 @@ CARRIED = (
     "attachments", "additional_models", "hook_patches", "forced_hooks",
 )  # fmt: skip
 OF_MODULES = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # hooks, as PyTorch counts them
-# Attributes of networks and their layers while ComfyUI has them in memory, and from then on.
+# Attributes of networks and their layers while ComfyUI has them in memory, and from then on; the second line is of
+# dynamic VRAM.
 OF_LOADING = re.compile(
     r"device$|current_|(prev_)?comfy_|(weight|bias)_function$|(model|lowvram)_\w*(memory|lowvram|counter)$"
+    r"|_v(_\w+)?$|_pins$|_pin_state$|_prefetch$|seed_key$|(weight|bias)_lowvram_function$|dynamic_(vbars|pins|patchers)$"
 )
 
 

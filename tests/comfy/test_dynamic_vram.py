@@ -140,3 +140,18 @@ def test_the_packs_own_models_can_be_loaded_anew(kind, dynamic_vram):
     assert again.model is not model.model and not again.is_dynamic()
     weights = network((again,)).state_dict()
     assert all(torch.equal(value, weights[key]) for key, value in network((model,)).state_dict().items())
+
+
+def test_what_it_leaves_on_layers_tells_no_trainings_apart(comfy):
+    """A network beside a MODEL, as a ControlNet, before and after it has run."""
+    from aqueduct.nodes._comfy.identity import Identity
+
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    before = Identity().of(network)
+    network.dynamic_vbars, network.dynamic_pins, network.dynamic_patchers = {0: object()}, {0: object()}, {1}
+    left = "_v", "_v_signature", "_v_weight", "_pins", "_pin_state", "_prefetch", "seed_key", "bias_lowvram_function"
+    for name in left:
+        setattr(network[0], name, object())
+    assert Identity().of(network) == before
+    network[0].gain = 2.0
+    assert Identity().of(network) != before
