@@ -245,8 +245,8 @@ def _make_room(task: Task, settings: LoopSettings, given: Common, alone: bool, b
     device, held = mm.get_torch_device(), () if beside is None else tuple(beside.parameters())
     free = mm.get_free_memory(device) if mm.is_device_cpu(device) else math.inf  # a GPU says itself when it is full
     memory = estimate(task, settings, given.batch, average=bool(given.ema), beside=held, free=free)
-    if alone:
-        mm.free_memory(memory.more, device)
+    used = [] if alone else [one for one in mm.current_loaded_models if one.currently_used]
+    mm.free_memory(memory.more, device, keep_loaded=used)  # of text encoders and the like, which rest there
     check_memory(memory, int(mm.get_free_memory(device)))
 
 
