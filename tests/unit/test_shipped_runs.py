@@ -1,8 +1,9 @@
-"""The runs of `configs/small` begin today as they did: fifty steps of what they were trained on.
+"""The runs of `configs/small` begin today as they did, on what they were trained on.
 
 Second legs start from what the first ones came to. What ships stands in for the runs that it is of; the files of others
 are looked for in the folder that AQUEDUCT_RUNS names, and have to be of those very runs: trained again on another kind
-of CPU, they are others. Animated clips are made there, too, once (a quarter of an hour).
+of CPU, they are others. Animated clips are made there, too, once (a quarter of an hour). With such a folder all fifty
+steps of every run are replayed (half an hour), without one a few steps of those that can begin.
 """
 
 import os
@@ -24,6 +25,7 @@ from aqueduct.scripts._training_pictures import training_pictures  # noqa: E402
 from aqueduct.tests.unit.first_losses import RECORDS, ROOT, STEPS, check  # noqa: E402
 
 MODELS = ROOT / "models"
+FEW = 5
 SHIPPED = {  # run -> the file that has its weights
     "neural_prior_digits": "framebridge_np_digits",
     "emg_backbone": "animate_photos",
@@ -79,7 +81,7 @@ def test_every_run_has_records_of_others():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 def test_runs_begin_as_they_did(name, runs):
-    check(name, runs, of="run")
+    check(name, runs, steps=STEPS if runs.folder else FEW, of="run")
 
 
 def test_parts_of_runs_are_the_file_that_ships(runs):
