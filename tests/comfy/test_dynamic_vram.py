@@ -23,7 +23,16 @@ def folder(comfy, tmp_path_factory):
     exemplar_files.write(folder, "own")
     restoration_files.write(folder, "inpaint")
     bridge_files.offer(folder)
-    return folder
+    yield folder
+    _withdraw(folder)  # others call files of theirs by these names
+
+
+def _withdraw(folder):
+    import folder_paths
+
+    from aqueduct.nodes._comfy.files import FOLDER
+
+    folder_paths.folder_names_and_paths[FOLDER][0].remove(str(folder))
 
 
 @pytest.fixture
