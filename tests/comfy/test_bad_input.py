@@ -136,7 +136,7 @@ def test_nested_latents(host):
         _checked_prior(Nested(), None)
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (1, 4, 8, 8), (1, 3, 1, 8, 8)])
+@pytest.mark.parametrize("shape", [(1, 3, 16, 16), (1, 4, 8, 8), (1, 3, 2, 8, 8)])
 def test_an_image_that_does_not_fit_the_neural_prior(folder, shape):
     prior = run_one("AqueductLoadNeuralPrior", file="prior.safetensors")
     with refused("[images, 3, 8, 8]", f"got {list(shape)}", "scale the image"):
