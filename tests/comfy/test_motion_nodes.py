@@ -299,3 +299,23 @@ def test_raft_from_a_file_and_from_cores_socket_agree(comfy, tmp_path, monkeypat
     assert from_file.size == (64, 72)
     torch.testing.assert_close(from_socket.forward, from_file.forward)
     refuse("other packs", "AqueductOpticalFlow", images=images, optical_flow=[torch.zeros(64, 72, 2)])
+
+
+def test_raft_from_cores_own_loader(comfy, tmp_path, monkeypatch):
+    """The node itself, where this ComfyUI has it."""
+    void = pytest.importorskip("comfy_extras.nodes_void", reason="this ComfyUI has no Load Optical Flow Model")
+    import folder_paths
+    from torchvision.models.optical_flow import raft_large
+
+    from aqueduct.core.motion.estimators import RELEASES
+
+    torch.manual_seed(0)
+    file = RELEASES["raft-large"].file
+    torch.save(raft_large(weights=None, progress=False).state_dict(), tmp_path / file)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "optical_flow", ([str(tmp_path)], {".pth"}))
+    images = moving_clip(1, 1, 2, 64, 72)
+    with torch.inference_mode():
+        (loaded,) = void.OpticalFlowLoader.execute(file).result
+    from_core = run_one("AqueductOpticalFlow", images=images, optical_flow=loaded)
+    from_file = run_one("AqueductOpticalFlow", images=images, estimator="raft-large")
+    torch.testing.assert_close(from_core.forward, from_file.forward)
