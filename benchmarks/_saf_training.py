@@ -34,12 +34,12 @@ class Arm:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-SAF, RAW, DIFFUSION = "with SAF", "without SAF", "I2V diffusion"
+SAF, RAW, DIFFUSION, RESCALED = "with SAF", "without SAF", "I2V diffusion", "input rescaled only"
 ARMS = {
     SAF: Arm("aligned_cosine"),
     RAW: Arm("raw"),
     DIFFUSION: Arm("raw", CosineDiffusion()),  # what the host is, with the first frame beside it
-    "input rescaled only": Arm("unit_noise", seeds=(0,)),
+    RESCALED: Arm("unit_noise"),
     "with SAF, from scratch": Arm("aligned_cosine", from_host=False, seeds=(0,)),
 }
 BESIDE = InputLayout(concat_prior=True)  # the repeated first frame on channels that the host does not have

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What SNR-aligned fine-tuning buys: one diffusion of moving digits, made a bridge with and without it, as it learns.
 
-    python3 benchmarks/saf.py --runs runs        # everything: about an hour of one CPU core; goes on where it stopped
+    python3 benchmarks/saf.py --runs runs        # everything: about two hours of one CPU core; goes on where it stopped
     python3 benchmarks/saf.py --arms             # draw table and plot again from the stored numbers
     python3 benchmarks/saf.py --quick            # tiny networks, two iterations, to see that it runs; writes nothing
 
