@@ -79,8 +79,8 @@ def _head(result: dict) -> list[str]:
         "same channels. *Input rescaled only*: z_t / sqrt(1 + c^2) at its own time, with the prior left in it, so that "
         "nothing is aligned but the size of what enters. Everything is measured on held-out scans, with the same clips "
         f"and noise for every row: curves on {effort['curve'][0]} clips in {effort['curve'][1]} evaluations, the end "
-        f"on {effort['end'][0]} in {effort['end'][1]}; the first-order stochastic solver, no guidance. Cells: mean over "
-        "seeds (least to most). What the columns are: [framebridge.md](framebridge.md).", "",
+        f"on {effort['end'][0]} in {effort['end'][1]}; the first-order stochastic solver, no guidance. Cells: mean "
+        "over seeds (least to most). What the columns are: [framebridge.md](framebridge.md).", "",
         "![Learning curves](saf.png)", "",
     ]  # fmt: skip
 
