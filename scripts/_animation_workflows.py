@@ -59,7 +59,7 @@ def small_photo(g: Graph, at=(40, 60)):
     x, y = at
     photo = g.add("LoadImage", (x, y), image="example.png")
     return g.add(
-        "ImageScale", (x, y + 380), title="Size", image=photo[0], upscale_method="area", width=SIDE, height=SIDE,
+        "ImageScale", (x, y + 460), title="Size", image=photo[0], upscale_method="area", width=SIDE, height=SIDE,
         crop="center",
     )  # fmt: skip
 
@@ -91,8 +91,8 @@ def animate_along_tracks(info: dict) -> Graph:
         "AqueductTrackEditor", (400, 60), box=(420, 620), image=small[0], frames=WINDOW,
         document=document(SWING, GROUND),
     )  # fmt: skip
-    loader = g.add("AqueductLoadBridgeModel", (40, 660), file=MODEL)
-    adapter = g.add("AqueductLoadMotionAdapter", (40, 900), file=MODEL)
+    loader = g.add("AqueductLoadBridgeModel", (40, 740), file=MODEL)
+    adapter = g.add("AqueductLoadMotionAdapter", (40, 980), file=MODEL)
     motion = g.add(
         "AqueductMotionFromTracks", (860, 60), image=small[0], tracks=drawn["tracks"], pinned=drawn["pinned"],
         densifier="gaussian", radius=9.0,
@@ -122,7 +122,7 @@ def animate_svd_mofa(info: dict) -> Graph:
     svd = g.add("ImageOnlyCheckpointLoader", (40, 60), title="SVD", ckpt_name="svd_xt.safetensors")
     photo = g.add("LoadImage", (40, 260), image="example.png")
     sized = g.add(
-        "ImageScale", (40, 640), title="Size", image=photo[0], upscale_method="lanczos", width=512, height=512,
+        "ImageScale", (40, 720), title="Size", image=photo[0], upscale_method="lanczos", width=512, height=512,
         crop="center",
     )  # fmt: skip
     drawn = g.add(
@@ -157,8 +157,8 @@ def long_clip_chain(info: dict) -> Graph:
     g = Graph(info)
     g.note(CHAIN_NOTE, (40, -240), (760, 250))
     small = small_photo(g)
-    loader = g.add("AqueductLoadBridgeModel", (40, 660), file=MODEL)
-    adapter = g.add("AqueductLoadMotionAdapter", (40, 900), file=MODEL)
+    loader = g.add("AqueductLoadBridgeModel", (40, 740), file=MODEL)
+    adapter = g.add("AqueductLoadMotionAdapter", (40, 980), file=MODEL)
     camera = g.add("AqueductCameraMotion", (400, 60), image=small[0], frames=100, pan_x=-0.1, zoom=1.15, roll=4.0)
     adapted = g.add(
         "AqueductApplyMotionAdapter", (760, 60), model=loader["model"], adapter=adapter["adapter"], motion=camera[0],

@@ -63,7 +63,7 @@ def scenes(g: Graph, names, at):
     batch = None
     for n, name in enumerate(names):
         one = g.add("AqueductExampleImage", (x, y + 120 * n), title=f"Exemplar {n + 1}", name=name)
-        batch = one if batch is None else g.add("ImageBatch", (x + 260, y + 120 * n), image1=batch[0], image2=one[0])
+        batch = one if batch is None else g.add("ImageBatch", (x + 360, y + 120 * n), image1=batch[0], image2=one[0])
     return batch
 
 
@@ -72,8 +72,8 @@ def walk(g: Graph, loader, at, *, steps: int, solver: str):
     x, y = at
     return (
         g.add("AqueductMotionClass", (x, y), title="No class", motion="none"),
-        g.add("AqueductBridgeSampler", (x, y + 120), bridge=loader["bridge"], solver=solver),
-        g.add("AqueductBridgeTimes", (x, y + 280), bridge=loader["bridge"], steps=steps),
+        g.add("AqueductBridgeSampler", (x, y + 140), bridge=loader["bridge"], solver=solver),
+        g.add("AqueductBridgeTimes", (x, y + 300), bridge=loader["bridge"], steps=steps),
     )
 
 
@@ -82,10 +82,10 @@ def bridged(g: Graph, model, loader, prior, walked, noise, at):
     (x, y), (words, sampler, times) = at, walked
     guider = g.add("BasicGuider", (x, y), model=model, conditioning=words[0])
     sampled = g.add(
-        "SamplerCustomAdvanced", (x, y + 110), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
+        "SamplerCustomAdvanced", (x, y + 130), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
         latent_image=prior,
     )  # fmt: skip
-    return g.add("VAEDecode", (x, y + 290), samples=sampled["output"], vae=loader["vae"])
+    return g.add("VAEDecode", (x, y + 320), samples=sampled["output"], vae=loader["vae"])
 
 
 def kept(g: Graph, images, title: str, at, name: str, factor: float):
@@ -102,22 +102,22 @@ def exemplar_edges(info: dict) -> Graph:
     g.note(EDGES_NOTE, (40, -300), (760, 310))
     photo = g.add("LoadImage", (40, 60), image=PHOTO)
     sized = g.add(
-        "ImageScale", (40, 440), title="Size", image=photo[0], upscale_method="area", width=SIDE, height=SIDE,
+        "ImageScale", (40, 520), title="Size", image=photo[0], upscale_method="area", width=SIDE, height=SIDE,
         crop="center",
     )  # fmt: skip
-    edges = g.add("Canny", (40, 640), image=sized[0], low_threshold=0.4, high_threshold=0.8)
+    edges = g.add("Canny", (40, 720), image=sized[0], low_threshold=0.4, high_threshold=0.8)
     loader = g.add("AqueductLoadBridgeModel", (400, 60), file=MODEL)
     control = g.add("AqueductControlPrior", (400, 300), image=edges[0], vae=loader["vae"])
     g.add("PreviewImage", (400, 560), title="Control", images=control["control"])
     batch = scenes(g, SCENES, (760, 60))
-    shown = g.add("AqueductExemplarEncode", (760, 580), image=batch[0], vae=loader["vae"])
-    styled = g.add("AqueductApplyExemplar", (760, 720), model=loader["model"], exemplar=shown[0])
-    four = g.add("RepeatLatentBatch", (1280, 700), samples=control["latent"], amount=len(SCENES))
-    walked = walk(g, loader, (1280, 60), steps=5, solver="bbdm")
-    noise = g.add("RandomNoise", (1280, 560), noise_seed=1)
-    pictures = bridged(g, styled[0], loader, four[0], walked, noise, (1640, 60))
-    kept(g, pictures[0], "Pictures", (1980, 60), "exemplar_edges", 3.0)
-    g.add("PreviewImage", (1980, 520), title="Exemplars", images=batch[0])
+    shown = g.add("AqueductExemplarEncode", (1120, 560), image=batch[0], vae=loader["vae"])
+    styled = g.add("AqueductApplyExemplar", (1120, 740), model=loader["model"], exemplar=shown[0])
+    four = g.add("RepeatLatentBatch", (1480, 720), samples=control["latent"], amount=len(SCENES))
+    walked = walk(g, loader, (1480, 60), steps=5, solver="bbdm")
+    noise = g.add("RandomNoise", (1480, 560), noise_seed=1)
+    pictures = bridged(g, styled[0], loader, four[0], walked, noise, (1840, 60))
+    kept(g, pictures[0], "Pictures", (2200, 60), "exemplar_edges", 3.0)
+    g.add("PreviewImage", (2200, 520), title="Exemplars", images=batch[0])
     return g
 
 
@@ -125,9 +125,9 @@ def half(g: Graph, title: str, x_from: int, at, side: int):
     """A mask that is one on half of a square picture."""
     x, y = at
     nothing = g.add("SolidMask", (x, y), title=f"{title}: none", value=0.0, width=side, height=side)
-    strip = g.add("SolidMask", (x, y + 170), title=f"{title}: half", value=1.0, width=side // 2, height=side)
+    strip = g.add("SolidMask", (x, y + 180), title=f"{title}: half", value=1.0, width=side // 2, height=side)
     return g.add(
-        "MaskComposite", (x, y + 340), title=title, destination=nothing[0], source=strip[0], x=x_from, y=0,
+        "MaskComposite", (x, y + 360), title=title, destination=nothing[0], source=strip[0], x=x_from, y=0,
         operation="add",
     )  # fmt: skip
 
@@ -145,10 +145,10 @@ def exemplar_mask(info: dict) -> Graph:
         x = 400 + 360 * n
         scene = g.add("AqueductExampleImage", (x, 60), title=f"Exemplar, {title.lower()}", name=name)
         shown = g.add("AqueductExemplarEncode", (x, 200), image=scene[0], vae=loader["vae"])
-        mask = half(g, title, x_from, (x, 660), side)
+        mask = half(g, title, x_from, (x, 730), side)
         first = first or shown
         model = g.add(
-            "AqueductApplyExemplar", (x, 330), title=f"Apply, {title.lower()}", model=model[0], exemplar=shown[0],
+            "AqueductApplyExemplar", (x, 380), title=f"Apply, {title.lower()}", model=model[0], exemplar=shown[0],
             mask=mask[0],
         )  # fmt: skip
     walked = walk(g, loader, (1140, 60), steps=5, solver="bbdm")
@@ -167,20 +167,20 @@ def exemplar_host_sdxl(info: dict) -> Graph:
     g = Graph(info)
     g.note(HOST_NOTE, (40, -300), (760, 310))
     loader = g.add("CheckpointLoaderSimple", (40, 60), ckpt_name="sd_xl_base_1.0.safetensors")
-    picture = g.add("LoadImage", (40, 220), title="Exemplar", image=PHOTO)
+    picture = g.add("LoadImage", (40, 240), title="Exemplar", image=PHOTO)
     sized = g.add(
-        "ImageScale", (40, 600), title="Size", image=picture[0], upscale_method="lanczos", width=1024, height=1024,
+        "ImageScale", (40, 700), title="Size", image=picture[0], upscale_method="lanczos", width=1024, height=1024,
         crop="center",
     )  # fmt: skip
     shown = g.add("AqueductExemplarEncode", (400, 60), image=sized[0], vae=loader["VAE"])
     styled = g.add(
-        "AqueductApplyExemplar", (400, 200), model=loader["MODEL"], exemplar=shown[0], end_percent=0.8
+        "AqueductApplyExemplar", (400, 240), model=loader["MODEL"], exemplar=shown[0], end_percent=0.8
     )
     positive = g.add(
-        "CLIPTextEncode", (400, 560), title="Positive", clip=loader["CLIP"], text="a lighthouse on a cliff by the sea"
+        "CLIPTextEncode", (400, 590), title="Positive", clip=loader["CLIP"], text="a lighthouse on a cliff by the sea"
     )
-    negative = g.add("CLIPTextEncode", (400, 740), title="Negative", clip=loader["CLIP"], text="blurry, watermark")
-    empty = g.add("EmptyLatentImage", (780, 560), width=1024, height=1024, batch_size=1)
+    negative = g.add("CLIPTextEncode", (400, 760), title="Negative", clip=loader["CLIP"], text="blurry, watermark")
+    empty = g.add("EmptyLatentImage", (780, 590), width=1024, height=1024, batch_size=1)
     for n, (title, model) in enumerate((("Styled", styled[0]), ("Without", loader["MODEL"]))):
         sampled = g.add(
             "KSampler", (1160, 60 + 480 * n), title=title + ", sampled", model=model, positive=positive[0],
@@ -189,7 +189,7 @@ def exemplar_host_sdxl(info: dict) -> Graph:
         )  # fmt: skip
         decoded = g.add("VAEDecode", (1500, 60 + 480 * n), samples=sampled[0], vae=loader["VAE"])
         g.add(
-            "SaveImage", (1500, 160 + 480 * n), title=title, images=decoded[0],
+            "SaveImage", (1500, 190 + 480 * n), title=title, images=decoded[0],
             filename_prefix=f"aqueduct/exemplar_{title.lower()}",
         )  # fmt: skip
     return g
@@ -206,9 +206,9 @@ def exemplar_video(info: dict) -> Graph:
     g.add("PreviewImage", (400, 820), title="Control", images=control["control"])
     scene = g.add("AqueductExampleImage", (760, 60), title="Exemplar", name="scene 4")
     shown = g.add("AqueductExemplarEncode", (760, 200), image=scene[0], vae=loader["vae"])
-    styled = g.add("AqueductApplyExemplar", (760, 330), model=loader["model"], exemplar=shown[0])
-    guided = g.add("AqueductGeometricConsistency", (760, 680), model=styled[0], motion=motion[0])
-    noise = g.add("AqueductWarpNoise", (760, 980), motion=motion[0], strategy="white", seed=1, renew=0.0)
+    styled = g.add("AqueductApplyExemplar", (760, 380), model=loader["model"], exemplar=shown[0])
+    guided = g.add("AqueductGeometricConsistency", (760, 730), model=styled[0], motion=motion[0])
+    noise = g.add("AqueductWarpNoise", (760, 1090), motion=motion[0], strategy="white", seed=1, renew=0.0)
     fresh = g.add("RandomNoise", (1140, 720), title="Noise of every frame", noise_seed=1)
     walked = walk(g, loader, (1140, 60), steps=5, solver="ode")
     ours = bridged(g, guided["model"], loader, control["latent"], walked, noise, (1500, 60))

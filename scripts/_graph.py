@@ -8,6 +8,14 @@ from ._widgets import PRIMITIVES, SEED_NAMES
 
 ALWAYS, MUTED = 0, 2  # when a node runs, as the editor saves it
 Slot = tuple[int, int, str]  # node, output position, type
+# Heights, in pixels, of nodes that hold more than rows (pictures, films, texts), as the editor draws them.
+TALL = {
+    "AqueductApplyExemplar": 302, "AqueductBridge": 330, "AqueductCameraMotion": 490, "AqueductLoadBridgeLoRA": 158,
+    "AqueductLoadMotionAdapter": 130, "AqueductMotionClass": 94, "AqueductMotionFromTracks": 430,
+    "AqueductSaveMotion": 122, "AqueductTrainBridge": 726, "AqueductTrainExemplar": 766, "AqueductTrainGPNoise": 694,
+    "AqueductVideoDataset": 458, "AqueductWarpedDiffusionSampler": 302, "CLIPTextEncode": 102, "LoadImage": 322,
+    "LoadVideo": 330, "PreviewAny": 138, "SaveWEBM": 178,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Graph:
                 values += _saved_values(name, spec, given if given is not None and not linked else _default(spec))
             entries.append(entry)
         outputs = list(zip(info["output_name"], info["output"], strict=True))
-        size = box or (self.WIDTH, _height(entries, outputs, values))
+        size = box or (self.WIDTH, max(_height(entries, outputs, values), TALL.get(kind, 0)))
         node = self._record(identity, kind, at, size, values, title)
         node["mode"] = MUTED if muted else ALWAYS
         node["inputs"] = entries

@@ -110,7 +110,7 @@ def camera_motion(info: dict) -> Graph:
     g.note(CAMERA_NOTE, (40, -200), (620, 220))
     photo = g.add("LoadImage", (40, 90), image="example.png")
     small = g.add(
-        "ImageScale", (40, 440), title="Half size", image=photo[0], upscale_method="area", width=384, height=384
+        "ImageScale", (40, 550), title="Half size", image=photo[0], upscale_method="area", width=384, height=384
     )
     drawn = g.add(
         "AqueductTrackEditor", (400, 90), box=(520, 720), image=small[0], frames=13, document=document(NOD, [])
@@ -119,17 +119,17 @@ def camera_motion(info: dict) -> Graph:
         "AqueductMotionFromTracks", (960, 90), title="Ears", image=small[0], tracks=drawn["tracks"], radius=45.0
     )
     loop = g.add(
-        "AqueductComposeMotion", (960, 540), title="There and back", motion=ears[0], operation="there and back"
+        "AqueductComposeMotion", (960, 570), title="There and back", motion=ears[0], operation="there and back"
     )
     camera = g.add(
-        "AqueductCameraMotion", (960, 740), image=small[0], frames=25, zoom=1.3, roll=6.0, shake=2.0, seed=7
+        "AqueductCameraMotion", (960, 780), image=small[0], frames=25, zoom=1.3, roll=6.0, shake=2.0, seed=7
     )
     seen = g.add(
         "AqueductComposeMotion", (1320, 90), title="Camera over ears", motion=loop[0], other=camera[0],
         operation="camera over motion",
     )  # fmt: skip
     full = g.add("AqueductResizeMotion", (1320, 300), title="To the photo's size", motion=seen[0], images=photo[0])
-    moved = g.add("AqueductAdvect", (1320, 480), image=photo[0], motion=full[0])
+    moved = g.add("AqueductAdvect", (1320, 510), image=photo[0], motion=full[0])
     video(g, moved["images"], "Video", (1680, 90), "camera_motion")
     g.add("AqueductMotionPreview", (1680, 420), title="Grid", motion=seen[0], images=small[0], style="grid")
     return g

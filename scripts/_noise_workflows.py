@@ -24,11 +24,11 @@ FRAMES = 33
 def warped_noise_any_model(info: dict) -> Graph:
     g = Graph(info)
     g.note(ANY_NOTE, (40, -460), (640, 360))
-    film = g.add("LoadVideo", (40, 90), file="bikes.mp4")
-    parts = g.add("GetVideoComponents", (40, 380), video=film[0])
-    taken = g.add("ImageFromBatch", (40, 500), title="Frames", image=parts["images"], batch_index=0, length=FRAMES)
+    film = g.add("LoadVideo", (40, -60), file="bikes.mp4")
+    parts = g.add("GetVideoComponents", (40, 320), video=film[0])
+    taken = g.add("ImageFromBatch", (40, 470), title="Frames", image=parts["images"], batch_index=0, length=FRAMES)
     frames = g.add(
-        "ImageScale", (40, 640), title="Size", image=taken[0], upscale_method="area", width=480, height=480,
+        "ImageScale", (40, 630), title="Size", image=taken[0], upscale_method="area", width=480, height=480,
         crop="center",
     )  # fmt: skip
     first = g.add("ImageFromBatch", (40, 840), title="First frame", image=frames[0], batch_index=0, length=1)
@@ -36,8 +36,8 @@ def warped_noise_any_model(info: dict) -> Graph:
     noise = g.add("AqueductWarpNoise", (760, 560), motion=motion[0], strategy="white", seed=1, renew=0.1)
     g.add("AqueductGPNoise", (760, 800), muted=True, motion=motion[0], seed=1)
     unet = g.add("UNETLoader", (400, -60), unet_name="wan2.1_i2v_480p_14B_fp8_scaled.safetensors")
-    clip = g.add("CLIPLoader", (400, 60), clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
-    vae = g.add("VAELoader", (400, 210), vae_name="wan_2.1_vae.safetensors")
+    clip = g.add("CLIPLoader", (400, 100), clip_name="umt5_xxl_fp8_e4m3fn_scaled.safetensors", type="wan")
+    vae = g.add("VAELoader", (400, 290), vae_name="wan_2.1_vae.safetensors")
     positive = g.add("CLIPTextEncode", (760, -60), title="Positive", clip=clip[0], text="a street seen from above")
     negative = g.add("CLIPTextEncode", (760, 160), title="Negative", clip=clip[0], text="blurry, static, watermark")
     start = g.add(
@@ -47,14 +47,14 @@ def warped_noise_any_model(info: dict) -> Graph:
     guider = g.add(
         "CFGGuider", (1120, 260), model=unet[0], positive=start["positive"], negative=start["negative"], cfg=6.0
     )
-    sampler = g.add("KSamplerSelect", (1120, 400), sampler_name="euler")
-    times = g.add("BasicScheduler", (1120, 500), model=unet[0], scheduler="simple", steps=20, denoise=1.0)
+    sampler = g.add("KSamplerSelect", (1120, 440), sampler_name="euler")
+    times = g.add("BasicScheduler", (1120, 570), model=unet[0], scheduler="simple", steps=20, denoise=1.0)
     sampled = g.add(
         "SamplerCustomAdvanced", (1480, 90), noise=noise[0], guider=guider[0], sampler=sampler[0], sigmas=times[0],
         latent_image=start["latent"],
     )  # fmt: skip
-    report = g.add("AqueductNoiseReport", (1120, 680), noise=noise[0], latent=start["latent"], motion=motion[0])
-    g.add("PreviewImage", (1480, 680), title="Report", images=report["picture"])
-    decoded = g.add("VAEDecode", (1480, 260), samples=sampled["output"], vae=vae[0])
+    report = g.add("AqueductNoiseReport", (1120, 760), noise=noise[0], latent=start["latent"], motion=motion[0])
+    g.add("PreviewImage", (1480, 760), title="Report", images=report["picture"])
+    decoded = g.add("VAEDecode", (1480, 290), samples=sampled["output"], vae=vae[0])
     video(g, decoded[0], "Video", (1840, 90), "warped_noise", 16.0)
     return g

@@ -53,7 +53,7 @@ HOLE = {"x": 12, "y": 64, "width": 40, "height": 24}
 
 def film_frames(g: Graph, file: str, first: int, count: int, size: tuple[int, int]):
     film = g.add("LoadVideo", (40, 60), file=file)
-    parts = g.add("GetVideoComponents", (40, 420), video=film[0])
+    parts = g.add("GetVideoComponents", (40, 430), video=film[0])
     taken = g.add("ImageFromBatch", (40, 570), title="Frames", image=parts["images"], batch_index=first, length=count)
     width, height = size
     return g.add(
@@ -98,7 +98,7 @@ def compared(g: Graph, loader, condition, motion, at, name: str):
 
 def warped_diffusion_superres(info: dict) -> Graph:
     g = Graph(info)
-    g.note(SUPERRES_NOTE, (40, -230), (760, 250))
+    g.note(SUPERRES_NOTE, (40, -250), (760, 250))
     frames = film_frames(g, *SUPERRES_FILM)
     small = g.add(
         "ImageScaleBy", (40, 950), title="Small", image=frames[0], upscale_method="area", scale_by=0.125
@@ -135,7 +135,7 @@ def warped_diffusion_inpaint(info: dict) -> Graph:
 
 def guided_host_model(info: dict) -> Graph:
     g = Graph(info)
-    g.note(GUIDED_NOTE, (40, -260), (760, 280))
+    g.note(GUIDED_NOTE, (40, -280), (760, 280))
     frames = film_frames(g, "bikes.mp4", 0, 16, (640, 272))
     motion = g.add("AqueductOpticalFlow", (400, 580), images=frames[0])
     loader = g.add("CheckpointLoaderSimple", (400, 60), ckpt_name="v1-5-pruned-emaonly-fp16.safetensors")

@@ -147,7 +147,7 @@ def bridge_lora(info: dict) -> Graph:
     g.note(LORA_NOTE, (40, -350), (760, 370))
     image = g.add("LoadImage", (40, 60), image="example.png")
     size = g.add(
-        "ImageScale", (40, 420), title="Size", image=image[0], upscale_method="area", width=320, height=256,
+        "ImageScale", (40, 520), title="Size", image=image[0], upscale_method="area", width=320, height=256,
         crop="center",
     )  # fmt: skip
     unet = g.add("UNETLoader", (400, 60), unet_name="wan2.1_t2v_1.3B_fp16.safetensors")

@@ -59,15 +59,15 @@ fine-tuning (SAF) the prior counts. SD1.5, SDXL, SVD, LTXV and Flux models go in
 """
 
 
-def sampling(g: Graph, model, bridge, positive, negative, prior, *, cfg: float, steps: int, seed: int, at=(1080, 60)):
+def sampling(g: Graph, model, bridge, positive, negative, prior, *, cfg: float, steps: int, seed: int):
     """Noise, guider, sampler, times and SamplerCustomAdvanced, as every bridge graph has them."""
-    x, y = at
+    x, y = 1120, 60
     noise = g.add("RandomNoise", (x, y), noise_seed=seed)
-    guider = g.add("CFGGuider", (x, y + 120), model=model, positive=positive, negative=negative, cfg=cfg)
-    sampler = g.add("AqueductBridgeSampler", (x, y + 270), bridge=bridge, solver="sde")
-    times = g.add("AqueductBridgeTimes", (x, y + 420), bridge=bridge, steps=steps)
+    guider = g.add("CFGGuider", (x, y + 160), model=model, positive=positive, negative=negative, cfg=cfg)
+    sampler = g.add("AqueductBridgeSampler", (x, y + 350), bridge=bridge, solver="sde")
+    times = g.add("AqueductBridgeTimes", (x, y + 520), bridge=bridge, steps=steps)
     return times, g.add(
-        "SamplerCustomAdvanced", (x + 360, y + 120), noise=noise[0], guider=guider[0], sampler=sampler[0],
+        "SamplerCustomAdvanced", (x + 360, y + 160), noise=noise[0], guider=guider[0], sampler=sampler[0],
         sigmas=times[0], latent_image=prior,
     )  # fmt: skip
 
@@ -76,9 +76,9 @@ def show(g: Graph, latent, vae, title: str, at, name: str):
     """Decode a clip, enlarge it with hard pixels and save it as an animation."""
     x, y = at
     images = g.add("VAEDecode", (x, y), samples=latent, vae=vae)
-    large = g.add("ImageScale", (x, y + 100), image=images[0], upscale_method="nearest-exact", width=256, height=256)
+    large = g.add("ImageScale", (x, y + 130), image=images[0], upscale_method="nearest-exact", width=256, height=256)
     g.add(
-        "SaveAnimatedWEBP", (x, y + 300), images=large[0], title=title, filename_prefix=f"aqueduct/{name}",
+        "SaveAnimatedWEBP", (x, y + 340), images=large[0], title=title, filename_prefix=f"aqueduct/{name}",
         fps=8.0, lossless=True,
     )  # fmt: skip
 
@@ -95,15 +95,15 @@ def framebridge(info: dict) -> Graph:
     g.note(START, (40, -180), (560, 220))
     loader = g.add("AqueductLoadBridgeModel", (40, 90), file="framebridge_digits.safetensors")
     latent = example(g, loader)
-    prior = g.add("AqueductReplicatePrior", (720, 420), latent=latent[0], frames=8)
-    positive = g.add("AqueductMotionClass", (720, 90), title="Motion", motion="up-right")
-    negative = g.add("AqueductMotionClass", (720, 250), title="No motion (for CFG)", motion="none")
+    prior = g.add("AqueductReplicatePrior", (760, 420), latent=latent[0], frames=8)
+    positive = g.add("AqueductMotionClass", (760, 90), title="Motion", motion="up-right")
+    negative = g.add("AqueductMotionClass", (760, 250), title="No motion (for CFG)", motion="none")
     times, sampled = sampling(
         g, loader["model"], loader["bridge"], positive[0], negative[0], prior[0], cfg=1.5, steps=20, seed=1
     )
-    curves = g.add("AqueductBridgeCurves", (1440, 480), bridge=loader["bridge"], sigmas=times[0])
-    g.add("PreviewImage", (1440, 600), title="Bridge curves", images=curves[0])
-    show(g, sampled["output"], loader["vae"], "Video", (1800, 60), "framebridge")
+    curves = g.add("AqueductBridgeCurves", (1480, 480), bridge=loader["bridge"], sigmas=times[0])
+    g.add("PreviewImage", (1480, 600), title="Bridge curves", images=curves[0])
+    show(g, sampled["output"], loader["vae"], "Video", (1840, 60), "framebridge")
     return g
 
 
@@ -112,15 +112,15 @@ def framebridge_neural_prior(info: dict) -> Graph:
     g.note(PRIOR_NOTE, (40, -120), (560, 160))
     loader = g.add("AqueductLoadBridgeModel", (40, 90), file="framebridge_np_digits.safetensors")
     latent = example(g, loader)
-    positive = g.add("AqueductMotionClass", (720, 90), title="Motion", motion="left")
-    negative = g.add("AqueductMotionClass", (720, 250), title="No motion (for CFG)", motion="none")
+    positive = g.add("AqueductMotionClass", (760, 90), title="Motion", motion="left")
+    negative = g.add("AqueductMotionClass", (760, 250), title="No motion (for CFG)", motion="none")
     network = g.add("AqueductLoadNeuralPrior", (400, 320), file="framebridge_np_digits.safetensors")
     prior = g.add("AqueductNeuralPrior", (760, 420), prior=network[0], latent=latent[0], conditioning=positive[0])
     _, sampled = sampling(
         g, loader["model"], loader["bridge"], positive[0], negative[0], prior[0], cfg=1.0, steps=10, seed=1
     )
-    show(g, prior[0], loader["vae"], "Neural prior", (1440, 480), "neural_prior")
-    show(g, sampled["output"], loader["vae"], "Video", (1800, 60), "framebridge_np")
+    show(g, prior[0], loader["vae"], "Neural prior", (1480, 480), "neural_prior")
+    show(g, sampled["output"], loader["vae"], "Video", (1840, 60), "framebridge_np")
     return g
 
 
@@ -133,9 +133,9 @@ def snr_align_host_model(info: dict) -> Graph:
         "VAELoader": {"vae_name": "wan_2.1_vae.safetensors"},
     }
     unet = g.add("UNETLoader", (40, 60), **files["UNETLoader"])
-    clip = g.add("CLIPLoader", (40, 190), **files["CLIPLoader"])
-    vae = g.add("VAELoader", (40, 340), **files["VAELoader"])
-    image = g.add("LoadImage", (40, 440), image="example.png")
+    clip = g.add("CLIPLoader", (40, 220), **files["CLIPLoader"])
+    vae = g.add("VAELoader", (40, 400), **files["VAELoader"])
+    image = g.add("LoadImage", (40, 530), image="example.png")
     positive = g.add("CLIPTextEncode", (400, 60), title="Positive", clip=clip[0], text="a paper boat drifts on a canal")
     negative = g.add("CLIPTextEncode", (400, 280), title="Negative", clip=clip[0], text="blurry, static, watermark")
     start = g.add(
@@ -148,14 +148,13 @@ def snr_align_host_model(info: dict) -> Graph:
         "AqueductPosteriorMeanPrior", (760, 520), model=unet[0], conditioning=start["positive"], latent=start["latent"]
     )
     _, sampled = sampling(
-        g, aligned[0], bridge["bridge"], start["positive"], start["negative"], prior[0], cfg=6.0, steps=30, seed=1,
-        at=(1120, 60),
-    )  # fmt: skip
-    guess = g.add("VAEDecode", (1120, 660), samples=prior[0], vae=vae[0])
-    g.add("PreviewImage", (1480, 560), title="Coarse guess", images=guess[0])
+        g, aligned[0], bridge["bridge"], start["positive"], start["negative"], prior[0], cfg=6.0, steps=30, seed=1
+    )
+    guess = g.add("VAEDecode", (1120, 740), samples=prior[0], vae=vae[0])
+    g.add("PreviewImage", (1480, 740), title="Coarse guess", images=guess[0])
     frames = g.add("VAEDecode", (1840, 60), samples=sampled["output"], vae=vae[0])
-    video = g.add("CreateVideo", (1840, 160), images=frames[0], fps=16.0)
-    g.add("SaveVideo", (1840, 300), title="Video", video=video[0], filename_prefix="aqueduct/snr_align")
+    video = g.add("CreateVideo", (1840, 190), images=frames[0], fps=16.0)
+    g.add("SaveVideo", (1840, 340), title="Video", video=video[0], filename_prefix="aqueduct/snr_align")
     return g
 
 

@@ -8,7 +8,6 @@ import pytest
 
 WORKFLOWS = sorted((Path(__file__).resolve().parents[2] / "workflows").glob("*.json"))
 TITLE = 30  # pixels above a node's position
-LAID_OUT = [path for path in WORKFLOWS if path.stem.startswith(("train_", "bridge_lora"))]
 
 
 def boxes(path: Path) -> dict[str, tuple[float, float, float, float]]:
@@ -27,7 +26,7 @@ def test_places_and_sizes_are_numbers(path):
         assert [type(value) for value in (*node["pos"], *node["size"])] == 4 * [int], node["type"]
 
 
-@pytest.mark.parametrize("path", LAID_OUT, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_no_node_lies_on_another(path):
     for (one, a), (other, b) in combinations(boxes(path).items(), 2):
         apart = a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
