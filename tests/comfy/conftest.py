@@ -1,7 +1,6 @@
 """ComfyUI inside the test process, for tests that look at sampling or patching rather than at a server's answers."""
 
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from aqueduct.scripts._server import ComfyServer
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.sd_host import write_tiny_sd15
 from aqueduct.tests.comfy.wan_host import write_tiny_wan
 
@@ -58,7 +58,5 @@ def host_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
     folder = tmp_path_factory.mktemp("host_models")
     write_tiny_wan(folder)
     write_tiny_sd15(folder)
-    paths = folder / "paths.yaml"
-    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "diffusion_models": ".", "vae": "."}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, folder, {"diffusion_models": ".", "vae": "."}) as running:
         yield running

@@ -1,7 +1,5 @@
 """The workflows of animation in the real server: with the shipped model, and SVD's graph with random weights."""
 
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from aqueduct.scripts import _shipped
 from aqueduct.scripts._motion_workflows import document
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.svd_host import stand_in_svd, write_small_svd
 from aqueduct.tests.comfy.test_motion_workflows import YELLOW, run, share_of
 
@@ -86,10 +85,7 @@ def plot_of(prompt: dict, server: ComfyServer, folder: Path) -> Path:
 def svd_server(comfy, comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
     folder = tmp_path_factory.mktemp("svd")
     write_small_svd(folder)
-    paths = folder / "paths.yaml"
-    kinds = dict.fromkeys(("diffusion_models", "vae", "aqueduct"), ".")
-    paths.write_text(json.dumps({"small": {"base_path": str(folder), **kinds}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, folder, dict.fromkeys(("diffusion_models", "vae", "aqueduct"), ".")) as running:
         yield running
 
 

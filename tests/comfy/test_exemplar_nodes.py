@@ -1,7 +1,5 @@
 """Exemplars and controls from pictures: what a VAE and a DINOv2 make of them, and what is refused."""
 
-import json
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +14,7 @@ from aqueduct.tests.comfy import exemplar_files
 from aqueduct.tests.comfy.exemplar_files import SIDE, WIDTH, picture, vision
 from aqueduct.tests.comfy.graph import run, run_one, sample_stock
 from aqueduct.tests.comfy.hosts import sd15
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.test_server_bridge import node, saved
 
 
@@ -293,10 +292,8 @@ def server(comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
     folder = tmp_path_factory.mktemp("models")
     for name in ("own", "bare"):
         exemplar_files.write(folder, name)
-    paths = folder / "paths.yaml"
-    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "aqueduct": "."}}))
     pixels = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, folder, {"aqueduct": "."}) as running:
         for name, one in zip(("control", "style"), pixels, strict=True):
             Image.fromarray(one).save(folder / f"{name}.png")
             running.upload_image(folder / f"{name}.png")

@@ -2,7 +2,6 @@
 the workflows that ship, on tiny models for a few steps."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input
 from aqueduct.tests.comfy.hosts import Host, normal, random_state, text
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.sd_host import stand_in_checkpoint, write_tiny_sd15
 from aqueduct.tests.comfy.test_host_training_nodes import probe
 from aqueduct.tests.comfy.test_server_bridge import node, saved
@@ -80,10 +80,8 @@ def models(comfy, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def training_server(comfyui_path, models) -> Iterator[ComfyServer]:
-    paths = models / "paths.yaml"
-    listed = {"diffusion_models": ".", "checkpoints": ".", "vae": ".", "loras": "loras", "aqueduct": "aqueduct"}
-    paths.write_text(json.dumps({"tiny": {"base_path": str(models), "is_default": True, **listed}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    kinds = {"diffusion_models": ".", "checkpoints": ".", "vae": ".", "loras": "loras", "aqueduct": "aqueduct"}
+    with server_with(comfyui_path, models, kinds, saves=True) as running:
         yield running
 
 

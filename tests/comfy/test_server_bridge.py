@@ -1,7 +1,5 @@
 """A bridge in the real server, over HTTP. AqueductSNRAlign and AqueductPosteriorMeanPrior run in `test_workflows`."""
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +17,7 @@ from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.tests.comfy import bridge_files
 from aqueduct.tests.comfy.bridge_files import FRAMES, NULL, SIZE, Core
+from aqueduct.tests.comfy.own_models import server_with
 
 FILE, SEED, STEPS, CFG = "shipped-float32.safetensors", 3, 4, 2.0
 
@@ -34,9 +33,7 @@ def models(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bridge_server(comfyui_path, models) -> Iterator[ComfyServer]:
     """A server that finds the small files, as it would find a user's through extra_model_paths.yaml."""
-    paths = models / "paths.yaml"
-    paths.write_text(json.dumps({"tiny": {"base_path": str(models), "aqueduct": "."}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, models, {"aqueduct": "."}) as running:
         yield running
 
 

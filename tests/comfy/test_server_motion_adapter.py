@@ -1,7 +1,5 @@
 """Both adapter nodes in the real server, over HTTP, on a tiny backbone of our own."""
 
-import json
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +11,7 @@ from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.tests.comfy import adapter_files
 from aqueduct.tests.comfy.adapter_files import FRAMES, HEIGHT, WIDTH
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.test_server_bridge import node, saved
 
 
@@ -20,11 +19,9 @@ from aqueduct.tests.comfy.test_server_bridge import node, saved
 def server(comfyui_path, tmp_path_factory) -> Iterator[ComfyServer]:
     folder = tmp_path_factory.mktemp("models")
     adapter_files.write_all(folder)
-    paths = folder / "paths.yaml"
-    paths.write_text(json.dumps({"tiny": {"base_path": str(folder), "aqueduct": "."}}))
     pixels = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "start.png")
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, folder, {"aqueduct": "."}) as running:
         running.upload_image(folder / "start.png")
         yield running
 

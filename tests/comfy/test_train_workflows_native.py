@@ -1,6 +1,5 @@
 """The workflows that train the pack's own networks, as they ship but for fewer steps, in the real server."""
 
-import json
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from aqueduct.scripts import _shipped
 from aqueduct.scripts._client import PromptError
 from aqueduct.scripts._server import ComfyServer
 from aqueduct.scripts._workflow import find_nodes, set_input
+from aqueduct.tests.comfy.own_models import server_with
 
 TEXT = 14  # pixels: the line above a row of a sample
 
@@ -28,9 +28,7 @@ def models(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def training_server(comfyui_path, models) -> Iterator[ComfyServer]:
     """A server that saves models into a folder of these tests."""
-    paths = models / "paths.yaml"
-    paths.write_text(json.dumps({"own": {"base_path": str(models), "aqueduct": ".", "is_default": True}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, models, {"aqueduct": "."}, saves=True) as running:
         yield running
 
 

@@ -1,8 +1,6 @@
 """FrameBridge-NP: bridges trained from a neural prior's guess, from scratch and beside a core MODEL."""
 
-import json
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from aqueduct.tests.comfy.graph import bridge_times, run, run_one, sample_bridge
 from aqueduct.tests.comfy.guided_hosts import clip_latent
 from aqueduct.tests.comfy.host_training import asking, clips_like, close, data_of, write_clips
 from aqueduct.tests.comfy.hosts import HOSTS, Host
+from aqueduct.tests.comfy.own_models import server_with
 from aqueduct.tests.comfy.test_host_training_nodes import places  # noqa: F401
 from aqueduct.tests.comfy.test_server_bridge import node, saved
 
@@ -186,9 +185,7 @@ def models(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(comfyui_path, models) -> Iterator[ComfyServer]:
-    paths = models / "paths.yaml"
-    paths.write_text(json.dumps({"own": {"base_path": str(models), "aqueduct": ".", "is_default": True}}))
-    with ComfyServer(sys.executable, comfyui_path, arguments=["--extra-model-paths-config", str(paths)]) as running:
+    with server_with(comfyui_path, models, {"aqueduct": "."}, saves=True) as running:
         yield running
 
 

@@ -9,46 +9,22 @@ import pytest
 import torch
 
 pytest.importorskip("accelerate")
-Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("PIL")
 from aqueduct import train  # noqa: E402
 from aqueduct.core import checkpoints  # noqa: E402
+from aqueduct.tests.unit.tiny_training import write_tiny_training  # noqa: E402
 
 KINDS = {
     "the whole network (DDP)": ["--multi_gpu"],
     "a share of the network (FSDP)": ["--use_fsdp", "--fsdp_version", "2"],
 }
-TOML = """
-task = "restoration"
-about = "a tiny one"
-ema = 0.9
-[restoration]
-kind = "super-resolution"
-factor = 4
-noise = "white"
-[network]
-channels = 16
-multipliers = [1, 2]
-[data]
-folder = "{folder}"
-size = 8
-batch = 2
-shortest = [12]
-[run]
-steps = 3
-warmup = 1
-"""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """A training of a network in channels_last on one picture, done by this process."""
-    folder = tmp_path_factory.mktemp("launch")
-    pixels = torch.arange(3 * 20 * 30).mul(7).remainder(251).byte().view(20, 30, 3)
-    (folder / "pictures").mkdir()
-    Image.fromarray(pixels.numpy()).save(folder / "pictures" / "one.png")
-    path = folder / "tiny.toml"
-    path.write_text(TOML.format(folder=(folder / "pictures").as_posix()))
-    assert train.main([str(path), "--output", str(folder / "alone"), "--threads", "1"]) == 0
+    path = write_tiny_training(tmp_path_factory.mktemp("launch"), 3, "ema = 0.9")
+    assert train.main([str(path), "--output", str(path.with_name("alone")), "--threads", "1"]) == 0
     return path
 
 

@@ -16,41 +16,15 @@ from aqueduct.core import checkpoints  # noqa: E402
 from aqueduct.core.data.shards import Clip, write_dataset  # noqa: E402
 from aqueduct.core.training.config import Files, read  # noqa: E402
 from aqueduct.core.training.settings import LoopSettings, Progress  # noqa: E402
+from aqueduct.tests.unit.tiny_training import write_tiny_training  # noqa: E402
 
 STEPS = 5
-TEXT = """
-task = "restoration"
-about = "a tiny one"
-report = 2
-[restoration]
-kind = "super-resolution"
-factor = 4
-noise = "white"
-[network]
-channels = 16
-multipliers = [1, 2]
-[data]
-folder = "{folder}"
-size = 8
-batch = 2
-shortest = [12]
-[run]
-steps = {steps}
-warmup = 1
-save_every = 1
-"""
 
 
 @pytest.fixture
 def tiny(tmp_path):
     """A TOML file of a training on one picture."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    pixels = torch.arange(3 * 20 * 30).mul(7).remainder(251).byte().view(20, 30, 3)
-    Image.fromarray(pixels.numpy()).save(folder / "one.png")
-    path = tmp_path / "tiny.toml"
-    path.write_text(TEXT.format(folder=folder.as_posix(), steps=STEPS))
-    return path
+    return write_tiny_training(tmp_path, STEPS, "report = 2", "save_every = 1")
 
 
 def run(config, output, *more) -> int:
